@@ -1,1 +1,40 @@
-//! x
+//! Wire messages and services of Mayfly, and of the SPIFFE Workload API.
+//!
+//! Messages only, unless the features `client` or `server` are on. The `.proto` files in `proto/` are the contract; `wire.lock` beside them
+//! is the list of every message, field and method ever released, and `tests/wire.rs` fails when one is renumbered, retyped or removed.
+//!
+//! ```text
+//! workload  <-- SPIFFE Workload API --> node agent <-- mayfly.node.v1 --> issuer <-- mayfly.admin.v1 --> mayfly command
+//! ```
+
+/// The SPIFFE Workload API: no package, so that its path is `/SpiffeWorkloadAPI/<Method>`.
+pub mod workload {
+    pub use super::generated::workload::*;
+}
+
+/// Node agent and issuer (`mayfly.node.v1`).
+pub mod node {
+    pub use super::generated::node::*;
+}
+
+/// Administration of an issuer (`mayfly.admin.v1`).
+pub mod admin {
+    pub use super::generated::admin::*;
+}
+
+/// Encoded `google.protobuf.FileDescriptorSet` of every service here, for gRPC server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::indexing_slicing, reason = "generated code")]
+#[rustfmt::skip]
+mod generated {
+    pub mod workload {
+        include!(concat!(env!("OUT_DIR"), "/_.rs"));
+    }
+    pub mod node {
+        include!(concat!(env!("OUT_DIR"), "/mayfly.node.v1.rs"));
+    }
+    pub mod admin {
+        include!(concat!(env!("OUT_DIR"), "/mayfly.admin.v1.rs"));
+    }
+}
