@@ -1,1 +1,35 @@
-//! x
+//! Mayfly's vocabulary and verification, and the client side that stands on them.
+//!
+//! Without features this crate is the vocabulary alone: names, times, keys, and the two kinds of SVID with the rules
+//! that decide whether to believe one. `tls` adds rustls verifiers that authorize by SPIFFE ID, `client` adds the
+//! sources that follow the Workload API.
+//!
+//! ```text
+//! bytes ──parse──> unverified ──verify(bundles, now)──> verified ──authorize(SPIFFE ID)──> a decision
+//! ```
+//!
+//! Verified values are of other types than unverified ones and have private constructors. No function here reads the
+//! clock: `now` is an argument, and [`time::Clock`] is the only place where the wall clock is read.
+
+// Words.
+pub mod id;
+pub mod instance;
+pub mod revision;
+pub mod selector;
+pub mod serial;
+pub mod time;
+
+// Refusals: every stable reason code has its one home here.
+pub mod reason;
+
+// Keys.
+pub mod key;
+
+pub use id::{SpiffeId, TrustDomain};
+pub use instance::InstanceId;
+pub use key::{KeyAlgorithm, PrivateKey, PublicKey, SignatureAlgorithm};
+pub use reason::{Reason, Refusal, Retry, Whose};
+pub use revision::Revision;
+pub use selector::{Selector, SelectorIndex};
+pub use serial::Serial;
+pub use time::{Clock, Timestamp, Ttl, Validity};

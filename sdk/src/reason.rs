@@ -1,0 +1,227 @@
+//! Why something was refused: the one home of every stable reason code.
+//!
+//! A code is for machines: it goes over the wire, into metrics and into the ledger, and never changes its meaning. With
+//! it go three answers that a person needs: whose move it is, whether to try again, and what to do.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Whose move it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// The one who asked: the request must change.
+    Caller,
+    /// Whoever runs this installation: the configuration, the registry or the machine must change.
+    Operator,
+    /// The other end of a connection: it presented something that does not hold.
+    Peer,
+    /// Mayfly's own: please report it.
+    Bug,
+}
+
+impl Whose {
+    /// The snake-case word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Operator => "operator",
+            Self::Peer => "peer",
+            Self::Bug => "bug",
+        }
+    }
+}
+
+/// Whether the same request can succeed without anything being changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// No: something must change first.
+    No,
+    /// Yes, after a pause that grows.
+    Later,
+    /// Yes, at once.
+    Now,
+}
+
+impl Retry {
+    /// The snake-case word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Later => "later",
+            Self::Now => "now",
+        }
+    }
+}
+
+/// Writes the enum and its four columns from one table, so that no reason can lack an answer.
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $code:literal, $whose:ident, $retry:ident, $remedy:literal; )+) => {
+        /// A stable reason code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $( $(#[doc = $doc])+ $name, )+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &'static [Self] = &[$( Self::$name, )+];
+
+            /// The stable snake-case code.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $( Self::$name => $code, )+ }
+            }
+
+            /// Whose move it is.
+            #[must_use]
+            pub const fn whose(self) -> Whose {
+                match self { $( Self::$name => Whose::$whose, )+ }
+            }
+
+            /// Whether trying again can help.
+            #[must_use]
+            pub const fn retry(self) -> Retry {
+                match self { $( Self::$name => Retry::$retry, )+ }
+            }
+
+            /// What to do: one sentence for a person, without a full stop.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $( Self::$name => $remedy, )+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Words that cannot be read.
+    /// A value in a request is missing, malformed or out of range.
+    InvalidArgument = "invalid_argument", Caller, No, "correct the value that is named and send the request again";
+    /// A text is not a SPIFFE ID.
+    InvalidSpiffeId = "invalid_spiffe_id", Caller, No, "write it as spiffe://trust-domain/path, with the characters A-Z a-z 0-9 . _ - only";
+    /// A text is not a trust domain.
+    InvalidTrustDomain = "invalid_trust_domain", Caller, No, "use 1 to 255 of the characters a-z 0-9 . _ -";
+    /// A SPIFFE ID lies below `/mayfly`.
+    ReservedSpiffeId = "reserved_spiffe_id", Caller, No, "choose a path that does not begin with /mayfly";
+    /// A text is not a selector.
+    InvalidSelector = "invalid_selector", Caller, No, "write it as type:key:value, for example unix:uid:1000";
+    /// A text is not a lifetime, or the lifetime is outside what is allowed.
+    InvalidTtl = "invalid_ttl", Caller, No, "write a lifetime such as 300, 90s or 15m, within the limits of the configuration";
+
+    // Keys.
+    /// A key cannot be read.
+    KeyMalformed = "key_malformed", Caller, No, "send the public key as a DER SubjectPublicKeyInfo, the private key as unencrypted PKCS#8";
+    /// A key is of a type or curve that is not supported.
+    KeyUnsupported = "key_unsupported", Caller, No, "use ECDSA P-256, P-384 or P-521, RSA from 2048 to 8192 bits, or Ed25519";
+    /// A key is too weak.
+    KeyWeak = "key_weak", Caller, No, "use ECDSA P-256, or RSA with at least 2048 bits";
+    /// A signature does not hold.
+    SignatureInvalid = "signature_invalid", Peer, No, "sign these bytes with the key that is named";
+    /// A key could not be made, or could not sign.
+    KeyFailed = "key_failed", Bug, Later, "try again, and report it if it happens twice";
+    /// The kernel gave no random bytes.
+    RandomnessUnavailable = "randomness_unavailable", Operator, Later, "make getrandom(2) work in this sandbox";
+
+    // Verification of SVIDs and bundles.
+    /// A certificate or chain cannot be read, or is not an X.509-SVID.
+    X509SvidInvalid = "x509_svid_invalid", Peer, No, "the peer must present an X.509-SVID with its intermediates, leaf first";
+    /// A certificate's signature, issuer or constraint does not hold, or it does not lead to the bundle.
+    X509SvidUntrusted = "x509_svid_untrusted", Peer, No, "check that the bundle of the peer's trust domain is current and that the peer sends its intermediates";
+    /// A token is not a JWT-SVID.
+    JwtSvidInvalid = "jwt_svid_invalid", Caller, No, "present a JWT-SVID as the SPIFFE standard describes it";
+    /// A token's signature does not hold, or its key is not in the bundle.
+    JwtSvidUntrusted = "jwt_svid_untrusted", Caller, No, "fetch a new token; if it is refused too, check that the bundle of its trust domain is current";
+    /// A token is for another audience.
+    WrongAudience = "wrong_audience", Caller, No, "ask for a token whose audience is this service's own name";
+    /// A credential has expired.
+    Expired = "expired", Caller, No, "present a credential that is still valid; check the clock if it should be";
+    /// A credential is not valid yet.
+    NotYetValid = "not_yet_valid", Caller, Later, "check the clocks of both machines";
+    /// No bundle is known for the trust domain.
+    UnknownTrustDomain = "unknown_trust_domain", Operator, No, "federate with that trust domain, or give this workload's entry federates_with";
+    /// A peer's SPIFFE ID is not one that was asked for.
+    UnauthorizedPeer = "unauthorized_peer", Peer, No, "allow this SPIFFE ID where the connection is made, or connect to the right peer";
+    /// A bundle cannot be read.
+    BundleInvalid = "bundle_invalid", Operator, No, "give a SPIFFE bundle: a JWK Set whose keys have the use x509-svid or jwt-svid";
+}
+
+/// A code that this build does not know; a newer peer may send one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the reason code is not known to this version")]
+pub struct UnknownReason;
+
+impl FromStr for Reason {
+    type Err = UnknownReason;
+
+    fn from_str(code: &str) -> Result<Self, UnknownReason> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.code() == code)
+            .ok_or(UnknownReason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// A refusal as it may cross the wire: a stable code and public words. What must stay private stays in the span.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Refusal {
+    /// The stable code; from it follow [`Reason::whose`], [`Reason::retry`] and [`Reason::remedy`].
+    pub reason: Reason,
+    /// What was refused and why: one sentence in public words, without a full stop.
+    pub what: String,
+}
+
+impl Refusal {
+    /// A refusal for this reason.
+    #[must_use]
+    pub fn new(reason: Reason, what: impl Into<String>) -> Self {
+        Self {
+            reason,
+            what: what.into(),
+        }
+    }
+
+    /// The kernel gave no random bytes.
+    #[must_use]
+    pub fn no_randomness() -> Self {
+        Self::new(
+            Reason::RandomnessUnavailable,
+            "the kernel gave no random bytes",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_stable_text_of_its_own_and_every_remedy_is_a_sentence() {
+        let mut codes = std::collections::HashSet::new();
+        for reason in Reason::ALL {
+            let code = reason.code();
+            assert!(codes.insert(code), "{code} is used twice");
+            assert!(
+                code.bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
+                "{code}"
+            );
+            assert!(
+                !reason.remedy().is_empty() && !reason.remedy().ends_with('.'),
+                "{code}"
+            );
+            assert_eq!(code.parse(), Ok(*reason));
+        }
+        assert_eq!("no_such_code".parse::<Reason>(), Err(UnknownReason));
+    }
+}
