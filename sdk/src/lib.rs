@@ -25,6 +25,12 @@ pub mod reason;
 // Keys.
 pub mod key;
 
+// For the daemons: strict settings, and the loopback listener for metrics and health.
+#[cfg(feature = "daemon")]
+pub mod ops;
+#[cfg(feature = "daemon")]
+pub mod settings;
+
 pub use id::{SpiffeId, TrustDomain};
 pub use instance::InstanceId;
 pub use key::{KeyAlgorithm, PrivateKey, PublicKey, SignatureAlgorithm};
