@@ -25,6 +25,10 @@ pub mod reason;
 // Keys.
 pub mod key;
 
+// At the edges: TLS between SPIFFE IDs, and refusals on gRPC.
+#[cfg(feature = "grpc")]
+pub mod grpc;
+
 // For the daemons: strict settings, and the loopback listener for metrics and health.
 #[cfg(feature = "daemon")]
 pub mod ops;

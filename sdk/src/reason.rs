@@ -146,6 +146,46 @@ reasons! {
     UnauthorizedPeer = "unauthorized_peer", Peer, No, "allow this SPIFFE ID where the connection is made, or connect to the right peer";
     /// A bundle cannot be read.
     BundleInvalid = "bundle_invalid", Operator, No, "give a SPIFFE bundle: a JWK Set whose keys have the use x509-svid or jwt-svid";
+
+    // Connections.
+    /// TLS could not be configured.
+    TlsSetup = "tls_setup", Bug, No, "report it, with the words above";
+    /// A handshake failed before the peer was known.
+    HandshakeFailed = "handshake_failed", Peer, Later, "check that both ends speak TLS 1.3 and that the other end accepts this one's SVID";
+    /// A peer did not finish its handshake in time.
+    HandshakeTimeout = "handshake_timeout", Peer, Later, "check the network and the load of the other end";
+    /// No certificate of a peer's chain has the key that was pinned.
+    PinMismatch = "pin_mismatch", Operator, No, "make a new join token at this issuer, and check that its address is the right one";
+    /// Nobody answers at an address.
+    PeerUnreachable = "peer_unreachable", Operator, Later, "check the address and that the other end runs";
+    /// A connection was closed on this side.
+    ConnectionClosed = "connection_closed", Caller, Now, "connect again";
+
+    // Calls.
+    /// The caller is known, and may not do this.
+    PermissionDenied = "permission_denied", Caller, No, "ask the operator for the permission";
+    /// The caller has no identity: no registration entry matches it.
+    NoIdentity = "no_identity", Operator, Later, "register an entry whose selectors match this workload";
+    /// The caller did not say who it is.
+    Unauthenticated = "unauthenticated", Caller, No, "present a valid SVID with the call";
+    /// What was named does not exist.
+    NotFound = "not_found", Caller, No, "check the name";
+    /// The server does not have this call.
+    Unimplemented = "unimplemented", Caller, No, "use a server that has it, or switch the feature on";
+    /// The server cannot answer now.
+    Unavailable = "unavailable", Operator, Later, "wait; if it lasts, look at the server's health";
+    /// The server has more to do than it takes on.
+    Overloaded = "overloaded", Operator, Later, "call less often";
+
+    // Sources.
+    /// An endpoint address is missing or malformed.
+    EndpointInvalid = "endpoint_invalid", Operator, No, "set SPIFFE_ENDPOINT_SOCKET to unix:///absolute/path or tcp://IP:port";
+    /// The agent sent a message that does not hold; it was discarded and the one before it stays.
+    MessageInvalid = "message_invalid", Peer, Later, "report it to whoever runs the agent: the message before it stays in use";
+    /// A source has not received anything yet.
+    SourceNotReady = "source_not_ready", Operator, Later, "check that the node agent runs and that an entry matches this workload";
+    /// A source was shut down.
+    SourceClosed = "source_closed", Caller, No, "do not use a source after shutting it down";
 }
 
 /// A code that this build does not know; a newer peer may send one.
