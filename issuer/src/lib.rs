@@ -1,1 +1,5 @@
-//! x
+//! The control plane of Mayfly: it attests nodes, mints SVIDs, and records everything before it is released.
+
+// What survives the process.
+pub mod ledger;
+pub mod store;

@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn an_advised_pause_is_told_in_milliseconds() {
         let refusal = Refusal::new(Reason::Overloaded, "too many calls");
-        assert_eq!(retry_after(&status(&refusal, Some(Duration::from_millis(1_500)))), Some(Duration::from_millis(1_500)));
+        assert_eq!(
+            retry_after(&status(&refusal, Some(Duration::from_millis(1_500)))),
+            Some(Duration::from_millis(1_500))
+        );
         assert_eq!(retry_after(&status(&refusal, None)), None);
     }
 }

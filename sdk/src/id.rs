@@ -132,10 +132,7 @@ impl TrustDomain {
     /// The id of the trust domain itself, `spiffe://name`, which is also its key in the bundle maps of the Workload API.
     #[must_use]
     pub fn id(&self) -> SpiffeId {
-        SpiffeId {
-            text: format!("{SCHEME}{}", self.0).into(),
-            trust_domain: self.clone(),
-        }
+        SpiffeId { text: format!("{SCHEME}{}", self.0).into(), trust_domain: self.clone() }
     }
 }
 
@@ -162,10 +159,7 @@ impl SpiffeId {
             return Err(IdError::TooLong);
         }
         let text = format!("{SCHEME}{trust_domain}{path}").into();
-        Ok(Self {
-            text,
-            trust_domain: trust_domain.clone(),
-        })
+        Ok(Self { text, trust_domain: trust_domain.clone() })
     }
 
     /// Like `FromStr`, after lower-casing the scheme and the trust domain and trimming surrounding blanks; the path
@@ -198,9 +192,7 @@ impl SpiffeId {
     /// The path with its leading slash, or the empty string for the trust domain's own id.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.text
-            .get(SCHEME.len() + self.trust_domain.0.len()..)
-            .unwrap_or_default()
+        self.text.get(SCHEME.len() + self.trust_domain.0.len()..).unwrap_or_default()
     }
 
     /// The segments of the path, in order.
@@ -238,10 +230,7 @@ impl FromStr for SpiffeId {
         if text.len() > MAX_ID_BYTES {
             return Err(IdError::TooLong);
         }
-        Ok(Self {
-            text: text.into(),
-            trust_domain,
-        })
+        Ok(Self { text: text.into(), trust_domain })
     }
 }
 
@@ -276,8 +265,7 @@ fn is_segment_byte(byte: u8) -> bool {
 }
 
 fn has_scheme_any_case(text: &str) -> bool {
-    text.get(..SCHEME.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(SCHEME))
+    text.get(..SCHEME.len()).is_some_and(|start| start.eq_ignore_ascii_case(SCHEME))
 }
 
 impl PartialEq for SpiffeId {

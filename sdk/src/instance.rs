@@ -66,9 +66,7 @@ impl FromStr for InstanceId {
     type Err = InstanceIdError;
 
     fn from_str(text: &str) -> Result<Self, InstanceIdError> {
-        crate::serial::parse_hex_16(text)
-            .map(Self)
-            .ok_or(InstanceIdError)
+        crate::serial::parse_hex_16(text).map(Self).ok_or(InstanceIdError)
     }
 }
 
@@ -100,17 +98,11 @@ mod tests {
 
     #[test]
     fn the_text_is_read_back_and_two_ids_differ() {
-        let (a, b) = (
-            InstanceId::generate().unwrap(),
-            InstanceId::generate().unwrap(),
-        );
+        let (a, b) = (InstanceId::generate().unwrap(), InstanceId::generate().unwrap());
         assert_ne!(a, b);
         assert_eq!(a.to_string().parse(), Ok(a));
         assert_eq!(InstanceId::try_from(&a.as_bytes()[..]), Ok(a));
-        assert_eq!(
-            InstanceId::try_from(&a.as_bytes()[1..]),
-            Err(InstanceIdError)
-        );
+        assert_eq!(InstanceId::try_from(&a.as_bytes()[1..]), Err(InstanceIdError));
         assert_eq!("AB".repeat(16).parse::<InstanceId>(), Err(InstanceIdError));
     }
 }

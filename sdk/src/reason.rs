@@ -186,6 +186,32 @@ reasons! {
     SourceNotReady = "source_not_ready", Operator, Later, "check that the node agent runs and that an entry matches this workload";
     /// A source was shut down.
     SourceClosed = "source_closed", Caller, No, "do not use a source after shutting it down";
+
+    // Changes and the store behind them.
+    /// The change was made for a revision that is no longer the newest.
+    Stale = "stale", Caller, Now, "look at what changed and make the change again";
+    /// A name is taken, or something is not in the state that the request expects.
+    Conflict = "conflict", Caller, No, "look at what is there now and make the request again";
+    /// The disk of the store is full.
+    StoreFull = "store_full", Operator, Later, "make room on the disk that holds the issuer's state directory; nothing is issued until then";
+    /// The store cannot be written.
+    StoreReadOnly = "store_read_only", Operator, Later, "make the issuer's state directory writable for its user, and its file system mounted read-write; nothing is issued until then";
+    /// The disk of the store fails.
+    StoreUnavailable = "store_unavailable", Operator, Later, "check the disk and the permissions of the issuer's state directory; nothing is issued until a write succeeds";
+    /// The store holds something that cannot be read.
+    StoreCorrupt = "store_corrupt", Operator, No, "stop the issuer and restore its state directory from a backup";
+    /// The store is ahead of the issuer's memory.
+    StoreDiverged = "store_diverged", Operator, Later, "restart the issuer, so that it reads its store again";
+    /// Another process has the store open.
+    StoreInUse = "store_in_use", Operator, No, "stop the other issuer, or give this one a state directory of its own";
+    /// A newer build wrote the store.
+    StoreNewerSchema = "store_newer_schema", Operator, No, "run the newer version of Mayfly that wrote this store, or restore the backup made before the upgrade";
+    /// The store belongs to another trust domain.
+    StoreOtherTrustDomain = "store_other_trust_domain", Operator, No, "correct trust_domain in the configuration, or name the state directory of this trust domain";
+    /// The process is shutting down.
+    ShuttingDown = "shutting_down", Operator, Later, "try again; another issuer, or this one after its restart, will answer";
+    /// Something happened that should not.
+    Internal = "internal", Bug, Later, "report it, with the log of this moment";
 }
 
 /// A code that this build does not know; a newer peer may send one.
@@ -197,11 +223,7 @@ impl FromStr for Reason {
     type Err = UnknownReason;
 
     fn from_str(code: &str) -> Result<Self, UnknownReason> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|reason| reason.code() == code)
-            .ok_or(UnknownReason)
+        Self::ALL.iter().copied().find(|reason| reason.code() == code).ok_or(UnknownReason)
     }
 }
 
@@ -225,19 +247,13 @@ impl Refusal {
     /// A refusal for this reason.
     #[must_use]
     pub fn new(reason: Reason, what: impl Into<String>) -> Self {
-        Self {
-            reason,
-            what: what.into(),
-        }
+        Self { reason, what: what.into() }
     }
 
     /// The kernel gave no random bytes.
     #[must_use]
     pub fn no_randomness() -> Self {
-        Self::new(
-            Reason::RandomnessUnavailable,
-            "the kernel gave no random bytes",
-        )
+        Self::new(Reason::RandomnessUnavailable, "the kernel gave no random bytes")
     }
 }
 
@@ -251,15 +267,8 @@ mod tests {
         for reason in Reason::ALL {
             let code = reason.code();
             assert!(codes.insert(code), "{code} is used twice");
-            assert!(
-                code.bytes()
-                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')),
-                "{code}"
-            );
-            assert!(
-                !reason.remedy().is_empty() && !reason.remedy().ends_with('.'),
-                "{code}"
-            );
+            assert!(code.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_')), "{code}");
+            assert!(!reason.remedy().is_empty() && !reason.remedy().ends_with('.'), "{code}");
             assert_eq!(code.parse(), Ok(*reason));
         }
         assert_eq!("no_such_code".parse::<Reason>(), Err(UnknownReason));

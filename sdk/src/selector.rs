@@ -70,25 +70,19 @@ impl Selector {
     /// Who says so, for example `unix`.
     #[must_use]
     pub fn kind(&self) -> &str {
-        self.text
-            .get(..usize::from(self.kind_end))
-            .unwrap_or_default()
+        self.text.get(..usize::from(self.kind_end)).unwrap_or_default()
     }
 
     /// What is said, for example `uid`.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.text
-            .get(usize::from(self.kind_end) + 1..usize::from(self.key_end))
-            .unwrap_or_default()
+        self.text.get(usize::from(self.kind_end) + 1..usize::from(self.key_end)).unwrap_or_default()
     }
 
     /// The value, for example `1000`.
     #[must_use]
     pub fn value(&self) -> &str {
-        self.text
-            .get(usize::from(self.key_end) + 1..)
-            .unwrap_or_default()
+        self.text.get(usize::from(self.key_end) + 1..).unwrap_or_default()
     }
 
     /// The whole text.
@@ -117,25 +111,15 @@ impl FromStr for Selector {
             return Err(SelectorError::ControlCharacter);
         }
         // Two names of at most 64 bytes and a colon: both ends fit into a byte.
-        let kind_end = u8::try_from(kind.len())
-            .ok()
-            .ok_or(SelectorError::BadName)?;
-        let key_end = u8::try_from(kind.len() + 1 + key.len())
-            .ok()
-            .ok_or(SelectorError::BadName)?;
-        Ok(Self {
-            text: text.into(),
-            kind_end,
-            key_end,
-        })
+        let kind_end = u8::try_from(kind.len()).ok().ok_or(SelectorError::BadName)?;
+        let key_end = u8::try_from(kind.len() + 1 + key.len()).ok().ok_or(SelectorError::BadName)?;
+        Ok(Self { text: text.into(), kind_end, key_end })
     }
 }
 
 fn is_name(text: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
 impl fmt::Display for Selector {
@@ -173,10 +157,7 @@ mod tests {
     #[test]
     fn the_value_keeps_its_colons() {
         let selector: Selector = "k8s:pod-label:app:web".parse().unwrap();
-        assert_eq!(
-            (selector.kind(), selector.key(), selector.value()),
-            ("k8s", "pod-label", "app:web")
-        );
+        assert_eq!((selector.kind(), selector.key(), selector.value()), ("k8s", "pod-label", "app:web"));
         assert_eq!(Selector::new("k8s", "pod-label", "app:web"), Ok(selector));
     }
 
@@ -199,10 +180,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Selector>(), Err(error), "{text:?}");
         }
-        assert_eq!(
-            Selector::new("unix", "a:b", "c"),
-            Err(SelectorError::BadName)
-        );
+        assert_eq!(Selector::new("unix", "a:b", "c"), Err(SelectorError::BadName));
     }
 
     proptest! {

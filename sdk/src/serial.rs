@@ -50,10 +50,7 @@ impl Serial {
     /// When it was issued, in Unix milliseconds.
     #[must_use]
     pub fn time_ms(&self) -> i64 {
-        self.0
-            .iter()
-            .take(TIME_BYTES)
-            .fold(0, |ms, byte| ms << 8 | i64::from(*byte))
+        self.0.iter().take(TIME_BYTES).fold(0, |ms, byte| ms << 8 | i64::from(*byte))
     }
 
     /// Its bytes, big-endian, as X.509 has them.
@@ -65,11 +62,7 @@ impl Serial {
     fn at(ms: i64, fill: u8) -> Self {
         let ms = u64::try_from(ms).unwrap_or(0).min(MAX_TIME_MS);
         let mut bytes = [fill; 16];
-        for (to, from) in bytes
-            .iter_mut()
-            .zip(ms.to_be_bytes().into_iter().skip(2))
-            .take(TIME_BYTES)
-        {
+        for (to, from) in bytes.iter_mut().zip(ms.to_be_bytes().into_iter().skip(2)).take(TIME_BYTES) {
             *to = from;
         }
         Self(bytes)
@@ -110,11 +103,7 @@ impl TryFrom<[u8; 16]> for Serial {
     type Error = SerialError;
 
     fn try_from(bytes: [u8; 16]) -> Result<Self, SerialError> {
-        if bytes.first().is_some_and(|byte| *byte < 0x80) {
-            Ok(Self(bytes))
-        } else {
-            Err(SerialError)
-        }
+        if bytes.first().is_some_and(|byte| *byte < 0x80) { Ok(Self(bytes)) } else { Err(SerialError) }
     }
 }
 
@@ -122,10 +111,7 @@ impl TryFrom<&[u8]> for Serial {
     type Error = SerialError;
 
     fn try_from(bytes: &[u8]) -> Result<Self, SerialError> {
-        <[u8; 16]>::try_from(bytes)
-            .ok()
-            .ok_or(SerialError)?
-            .try_into()
+        <[u8; 16]>::try_from(bytes).ok().ok_or(SerialError)?.try_into()
     }
 }
 
@@ -171,8 +157,7 @@ mod tests {
 
     #[test]
     fn two_serials_of_one_millisecond_differ() {
-        let all: std::collections::HashSet<_> =
-            (0..1000).map(|_| Serial::generate(7).unwrap()).collect();
+        let all: std::collections::HashSet<_> = (0..1000).map(|_| Serial::generate(7).unwrap()).collect();
         assert_eq!(all.len(), 1000);
     }
 

@@ -73,9 +73,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = OffsetDateTime::from_unix_timestamp(self.0)
-            .ok()
-            .and_then(|at| at.format(&Rfc3339).ok());
+        let text = OffsetDateTime::from_unix_timestamp(self.0).ok().and_then(|at| at.format(&Rfc3339).ok());
         match text {
             Some(text) => f.write_str(&text),
             // RFC 3339 ends with the year 9999.
@@ -116,9 +114,7 @@ impl FromStr for Timestamp {
         if let Some(seconds) = text.strip_prefix('@') {
             return seconds.parse().ok().map(Self).ok_or(TimeError::NotRfc3339);
         }
-        let at = OffsetDateTime::parse(text, &Rfc3339)
-            .ok()
-            .ok_or(TimeError::NotRfc3339)?;
+        let at = OffsetDateTime::parse(text, &Rfc3339).ok().ok_or(TimeError::NotRfc3339)?;
         Ok(Self(at.unix_timestamp()))
     }
 }
@@ -153,10 +149,7 @@ impl Validity {
         if not_after < not_before {
             return Err(TimeError::EndsBeforeItBegins);
         }
-        Ok(Self {
-            not_before,
-            not_after,
-        })
+        Ok(Self { not_before, not_after })
     }
 
     /// The first moment of the span.
@@ -207,10 +200,7 @@ mod tests {
         assert_eq!(AT.to_string(), "2025-10-09T08:53:20Z");
         assert_eq!("2025-10-09T08:53:20Z".parse(), Ok(AT));
         assert_eq!("2025-10-09T10:53:20.9+02:00".parse(), Ok(AT));
-        assert_eq!(
-            "2025-10-09".parse::<Timestamp>(),
-            Err(TimeError::NotRfc3339)
-        );
+        assert_eq!("2025-10-09".parse::<Timestamp>(), Err(TimeError::NotRfc3339));
         let far = Timestamp::from_unix_s(i64::MAX);
         assert_eq!(far.to_string().parse(), Ok(far));
     }
@@ -232,9 +222,6 @@ mod tests {
         let last = Timestamp::from_unix_s(i64::MAX);
         assert_eq!(last.checked_add(Ttl::from_s(1)), None);
         assert_eq!(last.saturating_add(Ttl::from_s(1)), last);
-        assert_eq!(
-            last.remaining(Timestamp::from_unix_s(i64::MIN)),
-            Ttl::from_s(u32::MAX)
-        );
+        assert_eq!(last.remaining(Timestamp::from_unix_s(i64::MIN)), Ttl::from_s(u32::MAX));
     }
 }

@@ -29,15 +29,8 @@ pub enum KeyAlgorithm {
 
 impl KeyAlgorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 7] = [
-        Self::EcP256,
-        Self::EcP384,
-        Self::EcP521,
-        Self::Rsa2048,
-        Self::Rsa3072,
-        Self::Rsa4096,
-        Self::Ed25519,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::EcP256, Self::EcP384, Self::EcP521, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096, Self::Ed25519];
 
     /// Its name in configuration: `ec-p256`, `rsa-2048`, `ed25519` and so on.
     #[must_use]
@@ -76,10 +69,7 @@ impl FromStr for KeyAlgorithm {
     type Err = KeyError;
 
     fn from_str(name: &str) -> Result<Self, KeyError> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
-            .ok_or(KeyError::Unsupported)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or(KeyError::Unsupported)
     }
 }
 
@@ -204,15 +194,9 @@ impl SignatureAlgorithm {
     /// the curve only.
     pub(super) fn ec_signer(self, key: KeyType) -> Option<&'static aws::EcdsaSigningAlgorithm> {
         match (self, key) {
-            (Self::EcP256Sha256Fixed, KeyType::EcP256) => {
-                Some(&aws::ECDSA_P256_SHA256_FIXED_SIGNING)
-            }
-            (Self::EcP384Sha384Fixed, KeyType::EcP384) => {
-                Some(&aws::ECDSA_P384_SHA384_FIXED_SIGNING)
-            }
-            (Self::EcP521Sha512Fixed, KeyType::EcP521) => {
-                Some(&aws::ECDSA_P521_SHA512_FIXED_SIGNING)
-            }
+            (Self::EcP256Sha256Fixed, KeyType::EcP256) => Some(&aws::ECDSA_P256_SHA256_FIXED_SIGNING),
+            (Self::EcP384Sha384Fixed, KeyType::EcP384) => Some(&aws::ECDSA_P384_SHA384_FIXED_SIGNING),
+            (Self::EcP521Sha512Fixed, KeyType::EcP521) => Some(&aws::ECDSA_P521_SHA512_FIXED_SIGNING),
             (Self::EcSha256Der, KeyType::EcP256) => Some(&aws::ECDSA_P256_SHA256_ASN1_SIGNING),
             (Self::EcSha384Der, KeyType::EcP384) => Some(&aws::ECDSA_P384_SHA384_ASN1_SIGNING),
             (Self::EcSha512Der, KeyType::EcP521) => Some(&aws::ECDSA_P521_SHA512_ASN1_SIGNING),

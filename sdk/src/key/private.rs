@@ -44,12 +44,8 @@ impl PrivateKey {
         let (pair, pkcs8) = match algorithm {
             KeyAlgorithm::EcP256 | KeyAlgorithm::EcP384 | KeyAlgorithm::EcP521 => {
                 let key_type = algorithm.key_type();
-                let signer = SignatureAlgorithm::for_x509(key_type)
-                    .ec_signer(key_type)
-                    .ok_or(KeyError::Failed)?;
-                let pair = EcdsaKeyPair::generate(signer)
-                    .ok()
-                    .ok_or(KeyError::Failed)?;
+                let signer = SignatureAlgorithm::for_x509(key_type).ec_signer(key_type).ok_or(KeyError::Failed)?;
+                let pair = EcdsaKeyPair::generate(signer).ok().ok_or(KeyError::Failed)?;
                 let pkcs8 = pair.to_pkcs8v1().ok().ok_or(KeyError::Failed)?;
                 (Pair::Ec(pair), pkcs8.as_ref().to_vec())
             }
@@ -63,10 +59,7 @@ impl PrivateKey {
             }
         };
         let public = pair.public_key()?;
-        Ok(Self {
-            pkcs8: Arc::new(Zeroizing::new(pkcs8)),
-            public,
-        })
+        Ok(Self { pkcs8: Arc::new(Zeroizing::new(pkcs8)), public })
     }
 
     /// Reads unencrypted PKCS#8 in DER (RFC 5208, RFC 5958).
@@ -77,21 +70,11 @@ impl PrivateKey {
         if pkcs8.len() > MAX_PKCS8_BYTES {
             return Err(KeyError::Malformed);
         }
-        let candidates = [
-            KeyType::EcP256,
-            KeyType::EcP384,
-            KeyType::EcP521,
-            KeyType::Ed25519,
-            KeyType::Rsa,
-        ];
-        let pair = candidates
-            .into_iter()
-            .find_map(|kind| Pair::parse(pkcs8, kind, SignatureAlgorithm::for_x509(kind)).ok());
+        let candidates = [KeyType::EcP256, KeyType::EcP384, KeyType::EcP521, KeyType::Ed25519, KeyType::Rsa];
+        let pair =
+            candidates.into_iter().find_map(|kind| Pair::parse(pkcs8, kind, SignatureAlgorithm::for_x509(kind)).ok());
         let public = pair.ok_or(KeyError::Malformed)?.public_key()?;
-        Ok(Self {
-            pkcs8: Arc::new(Zeroizing::new(pkcs8.to_vec())),
-            public,
-        })
+        Ok(Self { pkcs8: Arc::new(Zeroizing::new(pkcs8.to_vec())), public })
     }
 
     /// The key itself, as unencrypted PKCS#8 in DER. Whoever calls this answers for where the bytes go.
@@ -118,11 +101,7 @@ impl PrivateKey {
     /// [`KeyError::Mismatch`] if this key does not make such signatures.
     pub fn signing_key(&self, algorithm: SignatureAlgorithm) -> Result<SigningKey, KeyError> {
         let pair = Pair::parse(&self.pkcs8, self.public.key_type(), algorithm)?;
-        Ok(SigningKey(Arc::new(Signing {
-            pair,
-            algorithm,
-            public: self.public.clone(),
-        })))
+        Ok(SigningKey(Arc::new(Signing { pair, algorithm, public: self.public.clone() })))
     }
 
     /// Signs once. Who signs often keeps a [`SigningKey`].
@@ -140,15 +119,10 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::Failed`] if the library cannot sign.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let Signing {
-            pair, algorithm, ..
-        } = &*self.0;
+        let Signing { pair, algorithm, .. } = &*self.0;
         match pair {
             Pair::Ec(pair) => {
-                let signature = pair
-                    .sign(&SystemRandom::new(), message)
-                    .ok()
-                    .ok_or(KeyError::Failed)?;
+                let signature = pair.sign(&SystemRandom::new(), message).ok().ok_or(KeyError::Failed)?;
                 Ok(signature.as_ref().to_vec())
             }
             Pair::Rsa(pair) => {
@@ -179,19 +153,13 @@ impl SigningKey {
 
 fn rsa(size: KeySize) -> Result<(Pair, Vec<u8>), KeyError> {
     let pair = RsaKeyPair::generate(size).ok().ok_or(KeyError::Failed)?;
-    let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair)
-        .ok()
-        .ok_or(KeyError::Failed)?;
+    let pkcs8 = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).ok().ok_or(KeyError::Failed)?;
     let pkcs8 = pkcs8.as_ref().to_vec();
     Ok((Pair::Rsa(Box::new(pair)), pkcs8))
 }
 
 impl Pair {
-    fn parse(
-        pkcs8: &[u8],
-        key_type: KeyType,
-        algorithm: SignatureAlgorithm,
-    ) -> Result<Self, KeyError> {
+    fn parse(pkcs8: &[u8], key_type: KeyType, algorithm: SignatureAlgorithm) -> Result<Self, KeyError> {
         match key_type {
             KeyType::EcP256 | KeyType::EcP384 | KeyType::EcP521 => {
                 let signer = algorithm.ec_signer(key_type).ok_or(KeyError::Mismatch)?;
@@ -228,10 +196,6 @@ impl fmt::Debug for PrivateKey {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SigningKey({:?}, of {:?})",
-            self.0.algorithm, self.0.public
-        )
+        write!(f, "SigningKey({:?}, of {:?})", self.0.algorithm, self.0.public)
     }
 }

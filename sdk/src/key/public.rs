@@ -69,11 +69,7 @@ impl PublicKey {
         if canonical.as_ref() != spki {
             return Err(KeyError::Malformed);
         }
-        Ok(Self {
-            spki: spki.into(),
-            key_type,
-            bits,
-        })
+        Ok(Self { spki: spki.into(), key_type, bits })
     }
 
     /// Its canonical DER `SubjectPublicKeyInfo`.
@@ -106,15 +102,8 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`KeyError::Mismatch`] if the algorithm is not one for this key, [`KeyError::BadSignature`].
-    pub fn verify(
-        &self,
-        algorithm: SignatureAlgorithm,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), KeyError> {
-        let verifier = algorithm
-            .verifier(self.key_type)
-            .ok_or(KeyError::Mismatch)?;
+    pub fn verify(&self, algorithm: SignatureAlgorithm, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
+        let verifier = algorithm.verifier(self.key_type).ok_or(KeyError::Mismatch)?;
         let held = UnparsedPublicKey::new(verifier, &self.spki).verify(message, signature);
         held.ok().ok_or(KeyError::BadSignature)
     }
@@ -126,20 +115,14 @@ fn kind_of(spki: &[u8]) -> Result<(KeyType, u32), KeyError> {
             return Ok((key_type, bits));
         }
     }
-    let (rest, info) = SubjectPublicKeyInfo::from_der(spki)
-        .ok()
-        .ok_or(KeyError::Malformed)?;
+    let (rest, info) = SubjectPublicKeyInfo::from_der(spki).ok().ok_or(KeyError::Malformed)?;
     if !rest.is_empty() {
         return Err(KeyError::Malformed);
     }
     match info.parsed() {
         Ok(Parsed::RSA(rsa)) => {
             let bits = significant_bits(rsa.modulus);
-            if (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
-                Ok((KeyType::Rsa, bits))
-            } else {
-                Err(KeyError::Weak)
-            }
+            if (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) { Ok((KeyType::Rsa, bits)) } else { Err(KeyError::Weak) }
         }
         Ok(_) => Err(KeyError::Unsupported),
         Err(_) => Err(KeyError::Malformed),
@@ -156,10 +139,6 @@ fn significant_bits(big_endian: &[u8]) -> u32 {
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, bits) = (self.key_type, self.bits);
-        write!(
-            f,
-            "PublicKey({kind:?} {bits} bits, sha256 {})",
-            hex::encode(self.spki_sha256())
-        )
+        write!(f, "PublicKey({kind:?} {bits} bits, sha256 {})", hex::encode(self.spki_sha256()))
     }
 }

@@ -4,18 +4,9 @@ use super::*;
 fn cases() -> Vec<(KeyAlgorithm, Vec<SignatureAlgorithm>)> {
     use SignatureAlgorithm as S;
     vec![
-        (
-            KeyAlgorithm::EcP256,
-            vec![S::EcP256Sha256Fixed, S::EcSha256Der],
-        ),
-        (
-            KeyAlgorithm::EcP384,
-            vec![S::EcP384Sha384Fixed, S::EcSha384Der],
-        ),
-        (
-            KeyAlgorithm::EcP521,
-            vec![S::EcP521Sha512Fixed, S::EcSha512Der],
-        ),
+        (KeyAlgorithm::EcP256, vec![S::EcP256Sha256Fixed, S::EcSha256Der]),
+        (KeyAlgorithm::EcP384, vec![S::EcP384Sha384Fixed, S::EcSha384Der]),
+        (KeyAlgorithm::EcP521, vec![S::EcP521Sha512Fixed, S::EcSha512Der]),
         (KeyAlgorithm::Ed25519, vec![S::Ed25519]),
         (
             KeyAlgorithm::Rsa2048,
@@ -37,33 +28,13 @@ fn every_algorithm_signs_and_verifies_and_refuses_what_was_changed() {
         let key = PrivateKey::generate(kind).unwrap();
         for algorithm in algorithms {
             let signature = key.sign(algorithm, b"message").unwrap();
-            assert_eq!(
-                key.public_key().verify(algorithm, b"message", &signature),
-                Ok(()),
-                "{algorithm:?}"
-            );
-            assert_eq!(
-                key.public_key().verify(algorithm, b"massage", &signature),
-                Err(KeyError::BadSignature)
-            );
+            assert_eq!(key.public_key().verify(algorithm, b"message", &signature), Ok(()), "{algorithm:?}");
+            assert_eq!(key.public_key().verify(algorithm, b"massage", &signature), Err(KeyError::BadSignature));
             let mut longer = signature.clone();
             longer.push(0);
-            assert_eq!(
-                key.public_key().verify(algorithm, b"message", &longer),
-                Err(KeyError::BadSignature)
-            );
-            let other = PrivateKey::generate(if kind == KeyAlgorithm::Rsa2048 {
-                KeyAlgorithm::EcP256
-            } else {
-                kind
-            });
-            assert!(
-                other
-                    .unwrap()
-                    .public_key()
-                    .verify(algorithm, b"message", &signature)
-                    .is_err()
-            );
+            assert_eq!(key.public_key().verify(algorithm, b"message", &longer), Err(KeyError::BadSignature));
+            let other = PrivateKey::generate(if kind == KeyAlgorithm::Rsa2048 { KeyAlgorithm::EcP256 } else { kind });
+            assert!(other.unwrap().public_key().verify(algorithm, b"message", &signature).is_err());
         }
     }
 }
@@ -76,29 +47,18 @@ fn a_private_key_is_read_back_from_its_pkcs8() {
         assert_eq!(again.public_key(), key.public_key(), "{kind}");
         assert_eq!(again.public_key().key_type(), kind.key_type());
     }
-    assert_eq!(
-        PrivateKey::from_pkcs8(b"no key").unwrap_err(),
-        KeyError::Malformed
-    );
-    assert_eq!(
-        PrivateKey::from_pkcs8(&[0x30; 9000]).unwrap_err(),
-        KeyError::Malformed
-    );
+    assert_eq!(PrivateKey::from_pkcs8(b"no key").unwrap_err(), KeyError::Malformed);
+    assert_eq!(PrivateKey::from_pkcs8(&[0x30; 9000]).unwrap_err(), KeyError::Malformed);
 }
 
 #[test]
 fn an_algorithm_of_another_key_is_a_mismatch() {
     let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
-    for algorithm in [
-        SignatureAlgorithm::EcP384Sha384Fixed,
-        SignatureAlgorithm::RsaPssSha256,
-        SignatureAlgorithm::Ed25519,
-    ] {
+    for algorithm in
+        [SignatureAlgorithm::EcP384Sha384Fixed, SignatureAlgorithm::RsaPssSha256, SignatureAlgorithm::Ed25519]
+    {
         assert_eq!(key.sign(algorithm, b"").unwrap_err(), KeyError::Mismatch);
-        assert_eq!(
-            key.public_key().verify(algorithm, b"", &[0; 64]),
-            Err(KeyError::Mismatch)
-        );
+        assert_eq!(key.public_key().verify(algorithm, b"", &[0; 64]), Err(KeyError::Mismatch));
     }
 }
 
@@ -107,28 +67,19 @@ fn a_public_key_has_one_spelling() {
     for (kind, _) in cases() {
         let key = PrivateKey::generate(kind).unwrap();
         let spki = key.public_key_spki();
-        assert_eq!(
-            PublicKey::from_spki(&spki).unwrap(),
-            *key.public_key(),
-            "{kind}"
-        );
+        assert_eq!(PublicKey::from_spki(&spki).unwrap(), *key.public_key(), "{kind}");
         let mut trailing = spki.clone();
         trailing.push(0);
         assert!(PublicKey::from_spki(&trailing).is_err(), "{kind}");
         for cut in 0..spki.len() {
-            assert!(
-                PublicKey::from_spki(&spki[..cut]).is_err(),
-                "{kind} cut at {cut}"
-            );
+            assert!(PublicKey::from_spki(&spki[..cut]).is_err(), "{kind} cut at {cut}");
         }
     }
 }
 
 #[test]
 fn a_compressed_point_and_a_point_off_the_curve_are_refused() {
-    let spki = PrivateKey::generate(KeyAlgorithm::EcP256)
-        .unwrap()
-        .public_key_spki();
+    let spki = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap().public_key_spki();
     let parity = 2 + (spki[90] & 1);
     let mut compressed = spki[..59].to_vec();
     compressed[1] = 57;
@@ -143,8 +94,7 @@ fn a_compressed_point_and_a_point_off_the_curve_are_refused() {
 #[test]
 fn weak_rsa_is_refused() {
     // A modulus of 1024 bits in an SPKI; the library itself refuses to make such a key.
-    let mut spki =
-        hex::decode("30819f300d06092a864886f70d010101050003818d0030818902818100").unwrap();
+    let mut spki = hex::decode("30819f300d06092a864886f70d010101050003818d0030818902818100").unwrap();
     spki.extend([0xc1; 128]);
     spki.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
     assert_eq!(PublicKey::from_spki(&spki).unwrap_err(), KeyError::Weak);
@@ -153,14 +103,8 @@ fn weak_rsa_is_refused() {
 #[test]
 fn keys_show_nothing_of_themselves() {
     let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
-    let shown = format!(
-        "{key:?} {:?}",
-        key.signing_key(SignatureAlgorithm::EcSha256Der).unwrap()
-    );
-    assert!(
-        shown.contains(&hex::encode(key.public_key().spki_sha256())),
-        "{shown}"
-    );
+    let shown = format!("{key:?} {:?}", key.signing_key(SignatureAlgorithm::EcSha256Der).unwrap());
+    assert!(shown.contains(&hex::encode(key.public_key().spki_sha256())), "{shown}");
     assert!(shown.len() < 400, "{shown}");
 }
 
@@ -169,8 +113,5 @@ fn names_of_algorithms_are_read_back() {
     for algorithm in KeyAlgorithm::ALL {
         assert_eq!(algorithm.name().parse(), Ok(algorithm));
     }
-    assert_eq!(
-        "rsa-1024".parse::<KeyAlgorithm>(),
-        Err(KeyError::Unsupported)
-    );
+    assert_eq!("rsa-1024".parse::<KeyAlgorithm>(), Err(KeyError::Unsupported));
 }

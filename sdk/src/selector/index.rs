@@ -40,12 +40,7 @@ impl<K: Clone + Eq + Hash> SelectorIndex<K> {
     /// An empty index.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            ids: HashMap::new(),
-            places: Vec::new(),
-            free: Vec::new(),
-            sets: HashMap::new(),
-        }
+        Self { ids: HashMap::new(), places: Vec::new(), free: Vec::new(), sets: HashMap::new() }
     }
 
     /// The number of keys.
@@ -63,10 +58,7 @@ impl<K: Clone + Eq + Hash> SelectorIndex<K> {
     /// Puts a key in, in the place of what it had before. Selectors that occur twice count once.
     pub fn insert<'a>(&mut self, key: K, selectors: impl IntoIterator<Item = &'a Selector>) {
         self.remove(&key);
-        let mut ids: Vec<u32> = selectors
-            .into_iter()
-            .map(|selector| self.place_of(selector))
-            .collect();
+        let mut ids: Vec<u32> = selectors.into_iter().map(|selector| self.place_of(selector)).collect();
         ids.sort_unstable();
         ids.dedup();
         for id in &ids {
@@ -74,15 +66,8 @@ impl<K: Clone + Eq + Hash> SelectorIndex<K> {
                 place.uses += 1;
             }
         }
-        let mut set = Set {
-            selectors: ids.into(),
-            under: 0,
-            at: 0,
-        };
-        let rarest = set
-            .selectors
-            .iter()
-            .min_by_key(|id| self.places.get(**id as usize).map(|p| p.waiting.len()));
+        let mut set = Set { selectors: ids.into(), under: 0, at: 0 };
+        let rarest = set.selectors.iter().min_by_key(|id| self.places.get(**id as usize).map(|p| p.waiting.len()));
         if let Some(under) = rarest.copied()
             && let Some(place) = self.place(under)
         {
@@ -116,25 +101,14 @@ impl<K: Clone + Eq + Hash> SelectorIndex<K> {
     /// Every key whose selectors are all among `facts`, in no particular order.
     #[must_use]
     pub fn matches<'a>(&self, facts: impl IntoIterator<Item = &'a Selector>) -> Vec<K> {
-        let mut held: Vec<u32> = facts
-            .into_iter()
-            .filter_map(|fact| self.ids.get(fact).copied())
-            .collect();
+        let mut held: Vec<u32> = facts.into_iter().filter_map(|fact| self.ids.get(fact).copied()).collect();
         held.sort_unstable();
         held.dedup();
         let all_hold = |key: &K| {
-            self.sets.get(key).is_some_and(|set| {
-                set.selectors
-                    .iter()
-                    .all(|id| held.binary_search(id).is_ok())
-            })
+            self.sets.get(key).is_some_and(|set| set.selectors.iter().all(|id| held.binary_search(id).is_ok()))
         };
         let places = held.iter().filter_map(|id| self.places.get(*id as usize));
-        places
-            .flat_map(|place| &place.waiting)
-            .filter(|key| all_hold(key))
-            .cloned()
-            .collect()
+        places.flat_map(|place| &place.waiting).filter(|key| all_hold(key)).cloned().collect()
     }
 
     fn place(&mut self, id: u32) -> Option<&mut Place<K>> {
@@ -145,15 +119,8 @@ impl<K: Clone + Eq + Hash> SelectorIndex<K> {
         if let Some(id) = self.ids.get(selector) {
             return *id;
         }
-        let place = Place {
-            selector: selector.clone(),
-            uses: 0,
-            waiting: Vec::new(),
-        };
-        let id = self
-            .free
-            .pop()
-            .unwrap_or_else(|| index_of(self.places.len()));
+        let place = Place { selector: selector.clone(), uses: 0, waiting: Vec::new() };
+        let id = self.free.pop().unwrap_or_else(|| index_of(self.places.len()));
         match self.places.get_mut(id as usize) {
             Some(free) => *free = place,
             None => self.places.push(place),

@@ -13,39 +13,25 @@ enum Source {
     /// The machine's clocks.
     System { started: Instant },
     /// Stands still until its hand is moved.
-    Manual {
-        wall_ms: AtomicI64,
-        monotonic_ms: AtomicI64,
-    },
+    Manual { wall_ms: AtomicI64, monotonic_ms: AtomicI64 },
     /// Follows tokio's clock, so that pausing tokio moves certificate time too.
     #[cfg(feature = "tokio-clock")]
-    Tokio {
-        wall_ms: i64,
-        started: tokio::time::Instant,
-    },
+    Tokio { wall_ms: i64, started: tokio::time::Instant },
 }
 
 impl Clock {
     /// The machine's own clocks. One is made for each process.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn system() -> Self {
-        Self(Arc::new(Source::System {
-            started: Instant::now(),
-        }))
+        Self(Arc::new(Source::System { started: Instant::now() }))
     }
 
     /// A clock that stands at `start` until somebody moves its hand. For tests.
     #[must_use]
     pub fn manual(start: Timestamp) -> (Self, ClockHand) {
         let wall_ms = AtomicI64::new(start.unix_s().saturating_mul(1000));
-        let clock = Self(Arc::new(Source::Manual {
-            wall_ms,
-            monotonic_ms: AtomicI64::new(0),
-        }));
+        let clock = Self(Arc::new(Source::Manual { wall_ms, monotonic_ms: AtomicI64::new(0) }));
         (clock.clone(), ClockHand(clock))
     }
 
@@ -54,10 +40,7 @@ impl Clock {
     #[must_use]
     pub fn anchored_to_tokio(start: Timestamp) -> Self {
         let wall_ms = start.unix_s().saturating_mul(1000);
-        Self(Arc::new(Source::Tokio {
-            wall_ms,
-            started: tokio::time::Instant::now(),
-        }))
+        Self(Arc::new(Source::Tokio { wall_ms, started: tokio::time::Instant::now() }))
     }
 
     /// The wall clock, in whole seconds.
@@ -68,10 +51,7 @@ impl Clock {
 
     /// The wall clock, in Unix milliseconds.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn now_ms(&self) -> i64 {
         match &*self.0 {
             Source::System { .. } => match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -80,9 +60,7 @@ impl Clock {
             },
             Source::Manual { wall_ms, .. } => wall_ms.load(Ordering::Relaxed),
             #[cfg(feature = "tokio-clock")]
-            Source::Tokio { wall_ms, started } => {
-                wall_ms.saturating_add(whole_ms(started.elapsed()))
-            }
+            Source::Tokio { wall_ms, started } => wall_ms.saturating_add(whole_ms(started.elapsed())),
         }
     }
 
@@ -91,9 +69,9 @@ impl Clock {
     pub fn monotonic(&self) -> Duration {
         match &*self.0 {
             Source::System { started } => started.elapsed(),
-            Source::Manual { monotonic_ms, .. } => Duration::from_millis(
-                u64::try_from(monotonic_ms.load(Ordering::Relaxed)).unwrap_or(0),
-            ),
+            Source::Manual { monotonic_ms, .. } => {
+                Duration::from_millis(u64::try_from(monotonic_ms.load(Ordering::Relaxed)).unwrap_or(0))
+            }
             #[cfg(feature = "tokio-clock")]
             Source::Tokio { started, .. } => started.elapsed(),
         }
@@ -107,11 +85,7 @@ pub struct ClockHand(Clock);
 impl ClockHand {
     /// Lets time pass: both the wall and the monotonic clock go forward.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual {
-            wall_ms,
-            monotonic_ms,
-        } = &*self.0.0
-        {
+        if let Source::Manual { wall_ms, monotonic_ms } = &*self.0.0 {
             wall_ms.fetch_add(whole_ms(by), Ordering::Relaxed);
             monotonic_ms.fetch_add(whole_ms(by), Ordering::Relaxed);
         }
@@ -140,15 +114,9 @@ mod tests {
         let (clock, hand) = Clock::manual(START);
         assert_eq!((clock.now(), clock.monotonic()), (START, Duration::ZERO));
         hand.advance(Duration::from_millis(1500));
-        assert_eq!(
-            (clock.now_ms(), clock.monotonic()),
-            (1_760_000_001_500, Duration::from_millis(1500))
-        );
+        assert_eq!((clock.now_ms(), clock.monotonic()), (1_760_000_001_500, Duration::from_millis(1500)));
         hand.set_wall(START);
-        assert_eq!(
-            (clock.now(), clock.monotonic()),
-            (START, Duration::from_millis(1500))
-        );
+        assert_eq!((clock.now(), clock.monotonic()), (START, Duration::from_millis(1500)));
     }
 
     #[test]
@@ -163,9 +131,6 @@ mod tests {
     async fn an_anchored_clock_follows_tokio() {
         let clock = Clock::anchored_to_tokio(START);
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(
-            (clock.now().unix_s(), clock.monotonic()),
-            (START.unix_s() + 5, Duration::from_secs(5))
-        );
+        assert_eq!((clock.now().unix_s(), clock.monotonic()), (START.unix_s() + 5, Duration::from_secs(5)));
     }
 }

@@ -69,16 +69,8 @@ impl FromStr for Ttl {
     type Err = TtlError;
 
     fn from_str(text: &str) -> Result<Self, TtlError> {
-        let seconds = if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            number(text)?
-        } else {
-            in_units(text)?
-        };
-        if seconds == 0 {
-            Err(TtlError::Zero)
-        } else {
-            Ok(Self(seconds))
-        }
+        let seconds = if text.bytes().all(|byte| byte.is_ascii_digit()) { number(text)? } else { in_units(text)? };
+        if seconds == 0 { Err(TtlError::Zero) } else { Ok(Self(seconds)) }
     }
 }
 
@@ -86,15 +78,11 @@ fn in_units(mut text: &str) -> Result<u32, TtlError> {
     let mut units = UNITS.iter();
     let mut sum = 0_u32;
     while !text.is_empty() {
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or(TtlError::Malformed)?;
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(TtlError::Malformed)?;
         let (count, rest) = text.split_at(digits);
         let mut letters = rest.chars();
         let letter = letters.next();
-        let (_, unit) = units
-            .find(|(name, _)| Some(*name) == letter)
-            .ok_or(TtlError::Malformed)?;
+        let (_, unit) = units.find(|(name, _)| Some(*name) == letter).ok_or(TtlError::Malformed)?;
         let part = number(count)?.checked_mul(*unit).ok_or(TtlError::TooLong)?;
         sum = sum.checked_add(part).ok_or(TtlError::TooLong)?;
         text = letters.as_str();
@@ -176,15 +164,9 @@ mod tests {
 
     #[test]
     fn seconds_and_units_are_read() {
-        for (text, seconds) in [
-            ("300", 300),
-            ("15m", 900),
-            ("90s", 90),
-            ("1h", 3600),
-            ("1h30m", 5400),
-            ("7d", 604_800),
-            ("1d1s", 86_401),
-        ] {
+        for (text, seconds) in
+            [("300", 300), ("15m", 900), ("90s", 90), ("1h", 3600), ("1h30m", 5400), ("7d", 604_800), ("1d1s", 86_401)]
+        {
             assert_eq!(text.parse(), Ok(Ttl::from_s(seconds)), "{text}");
         }
     }
@@ -214,14 +196,8 @@ mod tests {
 
     #[test]
     fn serde_reads_both_forms_and_writes_seconds() {
-        assert_eq!(
-            serde_json::from_str::<Ttl>("\"15m\"").unwrap(),
-            Ttl::from_s(900)
-        );
-        assert_eq!(
-            serde_json::from_str::<Ttl>("900").unwrap(),
-            Ttl::from_s(900)
-        );
+        assert_eq!(serde_json::from_str::<Ttl>("\"15m\"").unwrap(), Ttl::from_s(900));
+        assert_eq!(serde_json::from_str::<Ttl>("900").unwrap(), Ttl::from_s(900));
         assert_eq!(serde_json::to_string(&Ttl::from_s(900)).unwrap(), "900");
         for bad in ["0", "-1", "1.5", "\"x\"", "null", "4294967296"] {
             assert!(serde_json::from_str::<Ttl>(bad).is_err(), "{bad}");

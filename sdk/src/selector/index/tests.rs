@@ -44,10 +44,7 @@ fn keys_that_share_a_selector_wait_under_their_own_ones() {
         index.insert(u32::from(n), &facts(&[255, n]));
     }
     let crowded = index.places.iter().map(|place| place.waiting.len()).max();
-    assert!(
-        crowded <= Some(2),
-        "{crowded:?} keys wait under one selector"
-    );
+    assert!(crowded <= Some(2), "{crowded:?} keys wait under one selector");
     assert_eq!(index.matches(&facts(&[255, 7])), [7]);
 }
 
