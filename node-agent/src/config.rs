@@ -1,0 +1,139 @@
+//! What an operator can set. Every key is optional; `deploy/agent.toml` lists each with its default.
+
+mod defaults;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use mayfly_sdk::TrustDomain;
+use serde::{Deserialize, Serialize};
+
+/// Settings of the node agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The trust domain that this node belongs to.
+    pub trust_domain: TrustDomain,
+    /// Where the node key and the node's own SVID are kept (directory, 0700).
+    pub state_dir: PathBuf,
+    /// Where the sockets and the warm state are (directory; gone after a boot). `api.sock` is made in it.
+    pub runtime_dir: PathBuf,
+    /// The Workload API's socket; none: `RUNTIME_DIR/api.sock`.
+    pub socket: Option<PathBuf>,
+    /// Whom to attest to.
+    pub issuer: Issuer,
+    /// A file with the join token as `mayfly join-token create` prints it: read at first contact, and again when it changes.
+    pub join_token_file: Option<PathBuf>,
+    /// A SPIFFE bundle (JSON) that verifies the issuer at first contact, for attestors whose evidence pins nothing.
+    pub bootstrap_bundle: Option<PathBuf>,
+    /// How identities survive a restart of the agent.
+    pub warm_restart: WarmRestart,
+    /// The file that holds the key of the warm state with `warm_restart = "file"`; none: `STATE_DIR/warm.key`.
+    pub warm_restart_key: Option<PathBuf>,
+    /// What one user may use up.
+    pub limits: Limits,
+    /// Metrics and health.
+    pub metrics: Metrics,
+    /// Log output.
+    pub log: Log,
+}
+
+/// Whom to attest to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Issuer {
+    /// `host:port` of each issuer of the trust domain; tried in turn when one does not answer.
+    pub addresses: Vec<String>,
+}
+
+/// How identities survive a restart of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WarmRestart {
+    /// Sealed under a key that the kernel keeps for this user.
+    Keyring,
+    /// Sealed under a key in a file: whoever reads both files has the keys of this node's workloads.
+    File,
+    /// Not at all: a restart during an outage leaves workloads without identities until the issuer is back.
+    Off,
+}
+
+/// What one user may use up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections to the Workload API at a time, for each uid.
+    pub connections_per_uid: u32,
+    /// Open streams at a time, for each uid.
+    pub streams_per_uid: u32,
+    /// Calls that wait for an answer at a time, for each uid.
+    pub calls_per_uid: u32,
+    /// JWT-SVIDs kept, over all users.
+    pub jwt_svids: u32,
+}
+
+/// Metrics and health.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Address of `/metrics`, `/live` and `/ready`; loopback only.
+    pub listen: SocketAddr,
+}
+
+/// Log output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A level (`info`) or a filter (`info,mayfly_node_agent=debug`).
+    pub level: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// The Workload API's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.runtime_dir.join("api.sock"))
+    }
+
+    /// The file that holds the key of the warm state with `warm_restart = "file"`.
+    #[must_use]
+    pub fn warm_restart_key(&self) -> PathBuf {
+        self.warm_restart_key.clone().unwrap_or_else(|| self.state_dir.join("warm.key"))
+    }
+}
+
+impl Default for Issuer {
+    fn default() -> Self {
+        Self { addresses: vec!["127.0.0.1:8443".to_owned()] }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections_per_uid: 4096, streams_per_uid: 8192, calls_per_uid: 1024, jwt_svids: 8192 }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9465)) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
