@@ -11,6 +11,9 @@
 
 pub mod config;
 
+pub mod listener;
+pub mod workload;
+
 pub mod holdings;
 mod streams;
 

@@ -1,0 +1,57 @@
+//! Pidfds: what nix and tokio have no safe call for.
+#![expect(
+    unsafe_code,
+    reason = "pidfd_open has no wrapper in nix, and tokio's AsyncFd has no safe constructor that gives an owner back"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use nix::errno::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::HeldProcess;
+
+/// A file descriptor for the process that has this pid now; closed on exec.
+///
+/// # Errors
+/// `ESRCH` if there is no such process, `ENOSYS` before Linux 5.3.
+pub(super) fn open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: takes two integers and returns a new descriptor, or -1.
+    let answer = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let descriptor = RawFd::try_from(answer).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the descriptor was made by the call above, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Wakes a task when a process ends.
+#[derive(Debug)]
+pub struct Death(AsyncFd<Held>);
+
+#[derive(Debug)]
+struct Held(Arc<HeldProcess>);
+
+impl AsRawFd for Held {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Death {
+    /// Begins to watch. To be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel's, when it has no room for another watch.
+    pub fn of(process: Arc<HeldProcess>) -> io::Result<Self> {
+        // SAFETY: a HeldProcess owns its pidfd and never changes it, and the Arc keeps it for as long as the AsyncFd is.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(Held(process), Interest::READABLE) }?))
+    }
+
+    /// Ready once the process has ended. Wakes the task that asked last.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_read_ready(cx).map(drop)
+    }
+}
