@@ -14,6 +14,7 @@
 //! Each key is deserialised by itself on top of the defaults, which is what makes it possible to report every bad value and not only
 //! the first one; what remains is then checked by the daemon's own [`Settings::check`].
 
+mod directories;
 mod key;
 mod problem;
 mod sample;
@@ -27,6 +28,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::Value;
 
+pub use self::directories::Directories;
 pub use self::problem::{Origin, Problem, Problems};
 pub use self::sample::{compare_sample, keys};
 
