@@ -1,5 +1,8 @@
 //! The control plane of Mayfly: it attests nodes, mints SVIDs, and records everything before it is released.
 
+// What people say who may have which identity.
+pub mod registry;
+
 // What survives the process.
 pub mod ledger;
 pub mod store;

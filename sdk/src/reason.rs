@@ -212,6 +212,46 @@ reasons! {
     ShuttingDown = "shutting_down", Operator, Later, "try again; another issuer, or this one after its restart, will answer";
     /// Something happened that should not.
     Internal = "internal", Bug, Later, "report it, with the log of this moment";
+
+    // Registration.
+    /// A file of entries has problems, which the refusal lists.
+    EntriesInvalid = "entries_invalid", Caller, No, "correct every place that is named and apply the file again; nothing of it was applied";
+    /// A document is neither YAML nor JSON, or is larger or deeper than is allowed.
+    DocumentUnreadable = "document_unreadable", Caller, No, "give one YAML or JSON document of at most 32 MiB";
+    /// A key is not known.
+    UnknownKey = "unknown_key", Caller, No, "remove the key, or write the nearest known one";
+    /// A required key is missing, or has no value.
+    MissingKey = "missing_key", Caller, No, "add the key with a value";
+    /// A value of a document has the wrong form or is out of range.
+    InvalidValue = "invalid_value", Caller, No, "correct the value that is named";
+    /// What is asked for is planned, and this version does not do it yet.
+    NotSupportedYet = "not_supported_yet", Caller, No, "remove it, or upgrade to a version that supports it";
+    /// A template of a SPIFFE ID is not well formed, or rests on what nobody vouches for.
+    InvalidTemplate = "invalid_template", Caller, No, "write placeholders as {type.key} or {node.type.key}, each a whole path segment";
+    /// A template needs a fact that the node or workload does not have.
+    TemplateFactMissing = "template_fact_missing", Operator, No, "give the entry a selector that demands this fact, or change its template";
+    /// A template needs a fact that has several values.
+    TemplateFactAmbiguous = "template_fact_ambiguous", Operator, No, "use a fact that has one value in the template";
+    /// A template needs a fact whose value cannot be a path segment.
+    TemplateFactIllegal = "template_fact_illegal", Operator, No, "use a fact whose values hold A-Z a-z 0-9 . _ - only";
+    /// A fact that a node asserts is not one that the entry allows.
+    TemplateFactRefused = "template_fact_refused", Operator, No, "add the value to the entry's allowed_values, if the workload may have it";
+    /// Templates have given more SPIFFE IDs on one node than the quota allows.
+    RenderingQuota = "rendering_quota", Operator, Later, "raise renderings_per_node or the entry's quota, or look for who makes so many names on that node";
+    /// An entry's name belongs to another owner.
+    EntryNameTaken = "entry_name_taken", Caller, No, "choose another name; names are unique in the trust domain";
+    /// An owner would have more entries than the quota allows.
+    EntryQuota = "entry_quota", Operator, No, "delete entries, or raise entries_per_owner";
+    /// There is no such entry.
+    UnknownEntry = "unknown_entry", Caller, No, "list the entries; this one was deleted or never existed";
+    /// An entry has reached its `expires_at`.
+    EntryExpired = "entry_expired", Operator, No, "give the entry a later expires_at, if the workload is still in use";
+    /// An entry has changed since the caller saw it.
+    EntryChanged = "entry_changed", Caller, Now, "take the entry as it is now and ask again";
+    /// A node may not serve an entry.
+    EntryNotForNode = "entry_not_for_node", Caller, No, "name this node, or selectors that it has, in the entry's node";
+    /// An entry does not allow an audience.
+    AudienceNotAllowed = "audience_not_allowed", Caller, No, "ask for an audience that the entry's jwt_audiences lists";
 }
 
 /// A code that this build does not know; a newer peer may send one.
