@@ -25,7 +25,8 @@ pub mod admin {
 /// Encoded `google.protobuf.FileDescriptorSet` of every service here, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::indexing_slicing, reason = "generated code")]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::indexing_slicing,
+    clippy::allow_attributes_without_reason, reason = "generated code")]
 #[rustfmt::skip]
 mod generated {
     pub mod workload {
