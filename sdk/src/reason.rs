@@ -187,6 +187,26 @@ reasons! {
     /// A source was shut down.
     SourceClosed = "source_closed", Caller, No, "do not use a source after shutting it down";
 
+    // Nodes.
+    /// A node has nothing to attest with.
+    JoinTokenMissing = "join_token_missing", Operator, Later, "run `mayfly join-token create` at the issuer and put what it prints into the file that join_token_file names";
+    /// A join token is not one that this issuer made.
+    JoinTokenUnknown = "join_token_unknown", Operator, No, "make a new join token at this issuer (`mayfly join-token create`) and put it into the file that join_token_file names";
+    /// A join token was consumed by another node key.
+    JoinTokenUsed = "join_token_used", Operator, No, "make a new join token (`mayfly join-token create`): each enrols one node; if nobody else should have had it, evict the node that used it";
+    /// A join token has expired.
+    JoinTokenExpired = "join_token_expired", Operator, No, "make a new join token (`mayfly join-token create`) and use it within its life";
+    /// A node is not enrolled, or no longer.
+    NodeUnknown = "node_unknown", Operator, No, "the node was evicted: make a join token (`mayfly join-token create`) and put it into the file that join_token_file names, if the node is to come back";
+    /// A node is banned.
+    NodeBanned = "node_banned", Operator, No, "find out why the node was banned (`mayfly node show`); only an operator of the issuer can lift it";
+    /// A node is frozen: its state was used in two places.
+    NodeFrozen = "node_frozen", Operator, No, "find the second machine that runs from a copy of this node's state directory; then enrol the right one anew with a join token";
+    /// A node's SVID expired so long ago that its key alone no longer attests it.
+    NodeReattestTooLate = "node_reattest_too_late", Operator, No, "make a join token (`mayfly join-token create`) and put it into the file that join_token_file names";
+    /// Two builds have no protocol version in common.
+    ProtocolUnsupported = "protocol_unsupported", Operator, Later, "upgrade the older of the two: node agents and issuers of neighbouring minor versions work together";
+
     // Changes and the store behind them.
     /// The change was made for a revision that is no longer the newest.
     Stale = "stale", Caller, Now, "look at what changed and make the change again";
