@@ -77,7 +77,7 @@ pub fn load_from<T: Settings>(
     overrides: &[Override],
 ) -> Result<T, Problems> {
     let mut problems = Problems::default();
-    let schema = Schema::of::<T>();
+    let schema = Schema::of(&T::default());
     let mut settings = Vec::new();
     if let Some(path) = path {
         source::read_file(path, &schema, &mut settings, &mut problems);

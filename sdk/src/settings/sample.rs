@@ -9,18 +9,18 @@ use super::{Problem, Problems, Settings, assemble, source};
 
 /// Every key with its default as JSON (null: none), in the order of the tables.
 #[must_use]
-pub fn keys<T: Settings>() -> Vec<(String, String)> {
-    Schema::of::<T>().leaves().into_iter().map(|(path, value)| (path.join("."), value.to_string())).collect()
+pub fn keys<T: Settings>(default: &T) -> Vec<(String, String)> {
+    Schema::of(default).leaves().into_iter().map(|(path, value)| (path.join("."), value.to_string())).collect()
 }
 
-/// Compares a sample file with the code: each key is there, written `key = value` or, commented out, `# key = value`, and has the default as its
+/// Compares a sample file with the defaults of the code (given, because a daemon's may depend on who runs it): each key is there, written `key = value` or, commented out, `# key = value`, and has the default as its
 /// value. A key without a default stands commented out with an example.
 ///
 /// # Errors
 /// Every key that is missing, unknown or has another value than the default.
-pub fn compare_sample<T: Settings>(sample: &str) -> Result<(), Problems> {
+pub fn compare_sample<T: Settings>(default: &T, sample: &str) -> Result<(), Problems> {
     let mut problems = Problems::default();
-    let schema = Schema::of::<T>();
+    let schema = Schema::of(default);
     let text = sample.lines().map(uncomment).collect::<Vec<_>>().join("\n");
     let mut settings = Vec::new();
     source::read_text(&text, Path::new("sample"), &schema, &mut settings, &mut problems);

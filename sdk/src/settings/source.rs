@@ -80,14 +80,22 @@ pub(super) fn read_text(
     problems: &mut Problems,
 ) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let line = error.span().map(|span| line_of(text, &span));
+    let mut lines: Vec<_> = errors.iter().map(|error| (error.span().map(|span| line_of(text, &span)), error)).collect();
+    lines.sort_by_key(|(line, _)| *line);
+    for (line, error) in lines {
         problems
             .push(Problem::new("", error.message(), "correct the TOML syntax").at(Origin::File(path.to_owned(), line)));
     }
     // After a syntax error the tables may be cut wrongly: naming unknown keys would mislead.
     if errors.is_empty() {
-        flatten(table.get_ref(), text, path, schema, &mut Vec::new(), settings);
+        let mut found = Vec::new();
+        flatten(table.get_ref(), text, path, schema, &mut Vec::new(), &mut found);
+        // Problems are told in the order in which the file is read.
+        found.sort_by_key(|setting| match setting.origin {
+            Origin::File(_, line) => line,
+            _ => None,
+        });
+        settings.append(&mut found);
     }
 }
 
