@@ -22,8 +22,18 @@ pub mod time;
 // Refusals: every stable reason code has its one home here.
 pub mod reason;
 
-// Keys.
+// Keys, and how they are written down.
+mod der;
+pub mod jwk;
 pub mod key;
+pub mod pem;
+
+// SVIDs, and what decides whether to believe them.
+pub mod bundle;
+mod json;
+pub mod jws;
+pub mod jwt;
+pub mod x509;
 
 // At the edges: TLS between SPIFFE IDs, and refusals on gRPC.
 #[cfg(feature = "grpc")]
@@ -35,11 +45,14 @@ pub mod ops;
 #[cfg(feature = "daemon")]
 pub mod settings;
 
+pub use bundle::{Bundle, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
 pub use id::{SpiffeId, TrustDomain};
 pub use instance::InstanceId;
+pub use jwt::JwtSvid;
 pub use key::{KeyAlgorithm, PrivateKey, PublicKey, SignatureAlgorithm};
 pub use reason::{Reason, Refusal, Retry, Whose};
 pub use revision::Revision;
 pub use selector::{Selector, SelectorIndex};
 pub use serial::Serial;
 pub use time::{Clock, Timestamp, Ttl, Validity};
+pub use x509::{VerifiedPeer, X509Svid};
