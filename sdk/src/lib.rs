@@ -38,6 +38,8 @@ pub mod x509;
 // At the edges: TLS between SPIFFE IDs, and refusals on gRPC.
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 // For the daemons: strict settings, and the loopback listener for metrics and health.
 #[cfg(feature = "daemon")]
