@@ -10,8 +10,8 @@
 //! rest on the same state.
 //!
 //! Decisions:
-//! - The order of a workload's identities is priority, age, uid (WA-14). The agent sorts by [`Entry::order`] and uid, and
-//!   of two identities with one hint it keeps the first.
+//! - The order of a workload's identities is priority, then age (WA-14), in one number: [`Entry::order`]. Of two
+//!   identities with one hint the agent keeps the first.
 //! - `task`, `serves` and `admin` are checked and stored although nothing reads them yet: an entry may be written before
 //!   the version that honours it, and without it the request is refused anyway. `downstream: true` and
 //!   `instance: cgroup` are refused: they would change what is issued today.
@@ -21,7 +21,10 @@ mod authorize;
 mod diff;
 mod entry;
 mod facts;
+mod file;
 mod node;
+mod plan;
+mod problem;
 mod rules;
 mod template;
 mod uid;
@@ -30,16 +33,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use mayfly_sdk::{SelectorIndex, SpiffeId};
+use mayfly_sdk::{Reason, Refusal, SelectorIndex, SpiffeId};
 
 pub use authorize::{Authorization, MintRequest, Wanted};
 pub use diff::EntryChange;
 pub use entry::{AdminGrant, Entry, EntrySpec, Extra, NodeAsserted, NodeMatch, Quotas, Sharing, TaskGrant};
 pub use facts::{AssertedFacts, MAX_ASSERTED_FACTS, NodeFacts};
+pub use file::{EntriesFile, MAX_DOCUMENT_BYTES, fuzz_entries_document};
 pub use node::{ConnectedNodes, NodeDelta, NodeEntry};
+pub use plan::{Creation, Plan, Update};
+pub use problem::{Problem, Problems};
 pub use rules::Rules;
 pub use template::{FactOf, MAX_PLACEHOLDERS, Placeholder, Template};
 pub use uid::Uid;
+
+use crate::store::EntryRow;
 
 /// Every entry of the trust domain, in memory, indexed.
 #[derive(Debug)]
@@ -144,6 +152,29 @@ impl Registry {
             .collect()
     }
 
+    /// Puts in what the store holds.
+    ///
+    /// # Errors
+    /// [`Reason::StoreCorrupt`]: the row is not what any version wrote.
+    pub fn load(&mut self, row: EntryRow) -> Result<EntryChange, Refusal> {
+        let corrupt = |what: &dyn std::fmt::Display| {
+            Refusal::new(Reason::StoreCorrupt, format!("the stored entry {} cannot be read: {what}", row.name))
+        };
+        // A million entries share the names of a few owners.
+        let owner = self.by_owner.get_key_value(row.owner.as_str()).map(|(owner, _)| Arc::clone(owner));
+        let entry = Entry {
+            uid: row.uid.parse().map_err(|refusal: Refusal| corrupt(&refusal))?,
+            owner: owner.unwrap_or_else(|| row.owner.as_str().into()),
+            issuance: row.issuance,
+            created_order: row.order,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            revision: row.revision,
+            spec: serde_json::from_str(&row.document).map_err(|error| corrupt(&error))?,
+        };
+        Ok(self.put(Arc::new(entry)))
+    }
+
     /// Puts an entry in, in the place of what had its uid. For loading, and for changes that another issuer made; a plan
     /// goes through [`Registry::apply`].
     pub fn put(&mut self, entry: Arc<Entry>) -> EntryChange {
@@ -212,7 +243,7 @@ impl Registry {
         slots.sort_unstable();
         slots.dedup();
         let mut entries: Vec<_> = slots.iter().filter_map(|slot| self.at(*slot)).cloned().collect();
-        entries.sort_by_cached_key(|entry| (entry.order(), entry.uid));
+        entries.sort_by_key(|entry| entry.order());
         entries
     }
 

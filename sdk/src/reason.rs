@@ -248,6 +248,8 @@ reasons! {
     NotSupportedYet = "not_supported_yet", Caller, No, "remove it, or upgrade to a version that supports it";
     /// A template of a SPIFFE ID is not well formed, or rests on what nobody vouches for.
     InvalidTemplate = "invalid_template", Caller, No, "write placeholders as {type.key} or {node.type.key}, each a whole path segment";
+    /// A template rests on what a node says about its workloads, and on nothing else.
+    NodeAssertedFact = "node_asserted_fact", Caller, No, "add a {node.*} segment, list the fact's allowed_values, or write node_asserted: accept";
     /// A template needs a fact that the node or workload does not have.
     TemplateFactMissing = "template_fact_missing", Operator, No, "give the entry a selector that demands this fact, or change its template";
     /// A template needs a fact that has several values.

@@ -19,13 +19,15 @@ pub struct Entry {
     pub uid: Uid,
     /// Whose file the entry stands in.
     pub owner: Arc<str>,
-    /// Counts from 1; rises only when what is issued changes, and then everything issued for the entry is minted anew.
+    /// Changes only when what is issued changes; then everything issued for the entry is minted anew.
     pub issuance: u64,
-    /// When the entry was made; part of the order of identities (WA-14).
+    /// Ascending in the order of creation.
+    pub created_order: u64,
+    /// When the entry was made.
     pub created_at: Timestamp,
     /// When the entry was last changed.
     pub updated_at: Timestamp,
-    /// The revision that made or changed it; [`Revision::NONE`] before the commit.
+    /// The change that wrote it last.
     pub revision: Revision,
     /// What its owner wrote.
     pub spec: EntrySpec,
@@ -44,12 +46,13 @@ impl Entry {
         self.spec.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// The place among the identities of a workload, lower first: priority, then age, then uid (WA-14). Two entries may
-    /// have the same number only when they were made in the same millisecond; the uid then decides.
+    /// The place among the identities of a workload, lower first, and no two entries have the same: priority, then age
+    /// (WA-14).
     #[must_use]
     pub fn order(&self) -> u64 {
+        const AGE_BITS: u32 = 56;
         let rank = u64::from(i8::MAX.abs_diff(self.spec.priority));
-        (rank << 56) | self.uid.age_order()
+        (rank << AGE_BITS) | self.created_order.min((1 << AGE_BITS) - 1)
     }
 
     /// What its owner wrote, as canonical JSON: sorted keys, nothing that has its default.

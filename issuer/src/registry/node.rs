@@ -43,7 +43,7 @@ pub struct NodeEntry {
     pub expires_at: Option<Timestamp>,
     /// Abilities that an agent must have to serve this entry.
     pub required_features: Box<[Box<str>]>,
-    /// Order of identities: lower first, then by uid.
+    /// Order of identities: lower first.
     pub order: u64,
 }
 
