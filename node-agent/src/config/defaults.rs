@@ -17,7 +17,8 @@ impl Config {
     pub fn for_user() -> Self {
         let state_home = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
         let state_dir = state_home.unwrap_or_else(env::temp_dir).join("mayfly/agent");
-        let runtime_dir = absolute("XDG_RUNTIME_DIR").map_or_else(|| state_dir.join("run"), |dir| dir.join("mayfly/agent"));
+        let runtime_dir =
+            absolute("XDG_RUNTIME_DIR").map_or_else(|| state_dir.join("run"), |dir| dir.join("mayfly/agent"));
         Self::in_directories(state_dir, runtime_dir)
     }
 

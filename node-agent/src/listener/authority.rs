@@ -10,7 +10,7 @@
 //! the other one is made of characters whose codes have lengths that add up ([`huffman::fill`]). What is legal is what `http::uri::Authority`,
 //! which h2 asks, calls legal; a legal value is left alone.
 //!
-//! - An **empty** `:authority` stays empty, and h2 resets that stream (PROTOCOL_ERROR) and no other: there is no non-empty value of length zero. RFC 9113
+//! - An **empty** `:authority` stays empty, and h2 resets that stream (`PROTOCOL_ERROR`) and no other: there is no non-empty value of length zero. RFC 9113
 //!   8.3.1 forbids it to clients, and no known client sends one. An absent one is legal.
 //! - What is not HTTP/2 or not HPACK is handed on as it came, and h2 closes the connection.
 //! - Only an unfinished value of at most 512 octets is ever held back (with frame headers: 1 KiB); a longer one passes unchanged.
@@ -55,6 +55,7 @@ impl Rewriter {
     }
 
     /// The connection has ended: returns what was held back, unchanged.
+    #[must_use]
     pub fn finish(self) -> Vec<u8> {
         self.held
     }

@@ -25,7 +25,7 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);
 /// where some libraries give up at once if the file is missing. The next start replaces it.
 #[derive(Debug)]
 pub struct Listener {
-    listener: UnixListener,
+    socket: UnixListener,
     path: PathBuf,
     limits: Limits,
 }
@@ -39,9 +39,9 @@ impl Listener {
     /// [`BindError`] says which rule the path breaks and what to do.
     pub fn bind(path: impl AsRef<Path>, limits: Limits) -> Result<Self, BindError> {
         let path = path.as_ref().to_owned();
-        let listener = bind::bind(&path)?;
+        let socket = bind::bind(&path)?;
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-        Ok(Self { listener, path, limits: limits.within(open_files) })
+        Ok(Self { socket, path, limits: limits.within(open_files) })
     }
 
     /// Where it listens.
@@ -59,19 +59,14 @@ impl Listener {
     /// The connections, for `serve_with_incoming`. It never ends and never yields an error.
     #[must_use]
     pub fn incoming(self) -> Incoming {
-        Incoming {
-            listener: self.listener,
-            slots: Slots::new(self.limits),
-            handshake: self.limits.handshake,
-            pause: None,
-        }
+        Incoming { socket: self.socket, slots: Slots::new(self.limits), handshake: self.limits.handshake, pause: None }
     }
 }
 
 /// The stream of accepted connections. Callers that are over a limit, dead already, or not to be identified are closed and do not appear.
 #[derive(Debug)]
 pub struct Incoming {
-    listener: UnixListener,
+    socket: UnixListener,
     slots: Arc<Slots>,
     handshake: Duration,
     pause: Option<Pin<Box<Sleep>>>,
@@ -86,7 +81,7 @@ impl Stream for Incoming {
                 std::task::ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            match std::task::ready!(self.listener.poll_accept(cx)) {
+            match std::task::ready!(self.socket.poll_accept(cx)) {
                 Ok((stream, _)) => {
                     if let Some(connection) = self.identify(stream) {
                         return Poll::Ready(Some(Ok(connection)));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -22,7 +23,7 @@ use super::HeldProcess;
 pub(super) fn open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: takes two integers and returns a new descriptor, or -1.
     let answer = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    let descriptor = RawFd::try_from(answer).map_err(|_| Errno::EBADF)?;
+    let descriptor = RawFd::try_from(answer).ok().ok_or(Errno::EBADF)?;
     // SAFETY: the descriptor was made by the call above, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
@@ -53,5 +54,53 @@ impl Death {
     /// Ready once the process has ended. Wakes the task that asked last.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_read_ready(cx).map(drop)
+    }
+}
+
+/// The deaths of many processes on one descriptor: a few octets of kernel memory for each, and one task for all.
+#[derive(Debug)]
+pub(super) struct Deaths(AsyncFd<Set>);
+
+#[derive(Debug)]
+struct Set(Epoll);
+
+impl AsRawFd for Set {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.0.as_raw_fd()
+    }
+}
+
+impl Deaths {
+    /// Watches nobody yet. To be called on a tokio runtime.
+    pub(super) fn new() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        // SAFETY: the Epoll owns its descriptor and nothing replaces it while the AsyncFd is.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(Set(epoll), Interest::READABLE) }?))
+    }
+
+    /// Reports `token` once the process ends. Whoever calls keeps the process, and gives it to [`unwatch`](Self::unwatch) then.
+    pub(super) fn watch(&self, process: &HeldProcess, token: u64) -> io::Result<()> {
+        Ok(self.0.get_ref().0.add(process, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
+    }
+
+    pub(super) fn unwatch(&self, process: &HeldProcess) {
+        if let Err(error) = self.0.get_ref().0.delete(process) {
+            tracing::debug!(%error, "a process was not watched");
+        }
+    }
+
+    /// The tokens of processes that have ended and are still watched: at least one.
+    pub(super) async fn next(&self) -> io::Result<Vec<u64>> {
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let mut ready = self.0.readable().await?;
+            let found = self.0.get_ref().0.wait(&mut events, EpollTimeout::ZERO)?;
+            if found < events.len() {
+                ready.clear_ready();
+            }
+            if found > 0 {
+                return Ok(events.iter().take(found).map(EpollEvent::data).collect());
+            }
+        }
     }
 }

@@ -39,6 +39,9 @@ pub enum HoldError {
     /// It has ended. Nothing is lost: nobody is there to be answered.
     #[error("the process has ended")]
     Dead,
+    /// It lives, and `/proc` does not show it.
+    #[error("/proc hides the process: mount it without hidepid, or run the node agent as root")]
+    Hidden,
     /// The kernel refused; the cause says why. The connection is closed, and the next one is tried as usual.
     #[error("the kernel does not say which process this is: {0}")]
     Kernel(#[from] io::Error),
@@ -91,10 +94,16 @@ impl HeldProcess {
 
     fn hold(pidfd: OwnedFd, pid: i32, uid: u32, gid: u32) -> Result<Self, HoldError> {
         // A process of another PID namespace has the pid 0 here; of such a one the kernel vouches for uid and gid only.
-        let start_time = if pid > 0 { start_time(pid)? } else { 0 };
+        let start_time = if pid > 0 { start_time(pid) } else { Ok(0) };
         let executable = executable(pid);
-        let process = Self { pidfd, pid, start_time, uid, gid, executable };
-        if process.alive() { Ok(process) } else { Err(HoldError::Dead) }
+        if !alive(pidfd.as_fd()) {
+            return Err(HoldError::Dead);
+        }
+        let start_time = start_time.map_err(|error| match error {
+            HoldError::Dead => HoldError::Hidden,
+            other => other,
+        })?;
+        Ok(Self { pidfd, pid, start_time, uid, gid, executable })
     }
 
     /// The process id in the node agent's PID namespace; 0 where it has none there.
@@ -132,13 +141,7 @@ impl HeldProcess {
     /// Whether the process lives. A zombie does not: `pidfd_send_signal` would say that it does, so `poll` is asked.
     #[must_use]
     pub fn alive(&self) -> bool {
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        loop {
-            match poll(&mut fds, PollTimeout::ZERO) {
-                Err(nix::Error::EINTR) => {}
-                answer => return answer == Ok(0),
-            }
-        }
+        alive(self.pidfd.as_fd())
     }
 
     /// Whether the process still runs the executable file that it ran when it was first held. To be asked before every send.
@@ -162,6 +165,16 @@ impl HeldProcess {
 impl AsFd for HeldProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+fn alive(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Err(nix::Error::EINTR) => {}
+            answer => return answer == Ok(0),
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use super::huffman;
 const LONGEST_VALUE: u32 = 512;
 /// What an HTTP/2 peer may assume until a SETTINGS frame says otherwise; ours never says otherwise (RFC 9113 6.5.2).
 const TABLE_LIMIT: u32 = 4096;
-const STATIC_ENTRIES: u32 = 61;
 /// The length of the name of each entry of the static table (RFC 7541, Appendix A). Index 1 is `:authority`.
 #[rustfmt::skip]
 const STATIC_NAMES: [u8; 61] = [
@@ -307,12 +306,11 @@ impl Entry {
 impl Table {
     /// The length of the name of an entry, and whether it is `:authority`.
     fn name(&self, index: u32) -> Result<(u32, bool), Broken> {
-        let place = usize::try_from(index.checked_sub(1).ok_or(Broken)?).map_err(|_| Broken)?;
+        let place = usize::try_from(index).ok().and_then(|index| index.checked_sub(1)).ok_or(Broken)?;
         if let Some(length) = STATIC_NAMES.get(place) {
             return Ok((u32::from(*length), index == 1));
         }
-        let place = usize::try_from(index - STATIC_ENTRIES - 1).map_err(|_| Broken)?;
-        self.entries.get(place).map(|entry| (entry.name, entry.authority)).ok_or(Broken)
+        self.entries.get(place - STATIC_NAMES.len()).map(|entry| (entry.name, entry.authority)).ok_or(Broken)
     }
 
     fn insert(&mut self, entry: Entry) {

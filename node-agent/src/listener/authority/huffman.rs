@@ -92,11 +92,11 @@ impl Decoder {
 /// Decodes a whole string.
 pub(super) fn decode(encoded: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut decoder = Decoder::default();
-    let mut decoded = Vec::with_capacity(encoded.len() * 8 / 5);
+    let mut plain = Vec::with_capacity(encoded.len() * 8 / 5);
     for octet in encoded {
-        decoder.push(*octet, |symbol| decoded.push(symbol))?;
+        decoder.push(*octet, |symbol| plain.push(symbol))?;
     }
-    decoder.finish().map(|()| decoded)
+    decoder.finish().map(|()| plain)
 }
 
 /// A string of legal authority characters that decodes to `symbols` octets and is encoded in exactly `octets` octets.
