@@ -118,6 +118,8 @@ reasons! {
     KeyUnsupported = "key_unsupported", Caller, No, "use ECDSA P-256, P-384 or P-521, RSA from 2048 to 8192 bits, or Ed25519";
     /// A key is too weak.
     KeyWeak = "key_weak", Caller, No, "use ECDSA P-256, or RSA with at least 2048 bits";
+    /// A public key is certified already, for another node, entry or instance.
+    KeyInUse = "key_in_use", Caller, No, "make a new key: one key stands for one workload";
     /// A signature does not hold.
     SignatureInvalid = "signature_invalid", Peer, No, "sign these bytes with the key that is named";
     /// A key could not be made, or could not sign.

@@ -1,0 +1,253 @@
+//! The issuer's configuration: `issuer.toml`, every key optional but `trust_domain`.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use mayfly_sdk::{
+    TrustDomain, Ttl,
+    settings::{Directories, Problem, Settings},
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything an operator can set. `deploy/issuer.toml` lists each key with its default.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The trust domain that this issuer serves; required.
+    pub trust_domain: String,
+    /// This issuer's name: it is `spiffe://T/mayfly/issuer/<name>`.
+    pub name: String,
+    /// Where the store and the wrapping key lie (mode 0700).
+    pub state_dir: PathBuf,
+    /// Node gRPC, TLS 1.3.
+    pub listen: SocketAddr,
+    /// Local administration; its directory is made with mode 0700.
+    pub admin_socket: PathBuf,
+    /// The key that seals what is stored; default `STATE/wrapping.key`, made once.
+    pub wrapping_key: Option<PathBuf>,
+    /// Lifetimes of what is issued.
+    pub ttl: TtlConfig,
+    /// Lifetimes of signing keys.
+    pub authority: AuthorityConfig,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// Metrics and health.
+    pub metrics: MetricsConfig,
+    /// What the issuer says about itself on the web.
+    pub web: WebConfig,
+    /// The database.
+    pub store: StoreConfig,
+}
+
+/// Lifetimes of what is issued.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TtlConfig {
+    /// X.509-SVIDs of entries that set none.
+    pub x509: Ttl,
+    /// JWT-SVIDs of entries that set none.
+    pub jwt: Ttl,
+    /// Node SVIDs.
+    pub node: Ttl,
+    /// Join tokens that are created without a lifetime.
+    pub join_token: Ttl,
+    /// How long after its SVID expired a node may re-attest by its enrolled key.
+    pub reattest: Ttl,
+    /// Whether lifetimes under 60 s are allowed (demonstrations and tests).
+    pub allow_short_ttl: bool,
+}
+
+/// Lifetimes of signing keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthorityConfig {
+    /// The X.509 root.
+    pub root: Ttl,
+    /// This process's intermediate; at most 24 h.
+    pub intermediate: Ttl,
+    /// JWT signing keys.
+    pub jwt: Ttl,
+    /// How long a key is published before it signs.
+    pub publish_lead: Ttl,
+    /// How often others should fetch the bundle, as it tells them.
+    pub refresh_hint: Ttl,
+}
+
+/// Bounds on what others may cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// TLS handshakes under way at once.
+    pub handshakes: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// Items in one minting call.
+    pub mint_batch: usize,
+    /// Minting calls that wait at once; above it callers are told to come back.
+    pub mint_queue: usize,
+    /// Entries of one owner.
+    pub entries_per_owner: usize,
+    /// Different SPIFFE IDs that one node may have one entry's template rendered to.
+    pub renderings_per_node: usize,
+}
+
+/// Metrics and health.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Loopback address of `/metrics`, `/live`, `/ready`; empty: none.
+    pub listen: String,
+}
+
+/// What the issuer says about itself on the web.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebConfig {
+    /// `https://HOST` under which relying parties reach this trust domain; sets the `iss` of JWT-SVIDs. Empty: none.
+    pub public_url: String,
+}
+
+/// The database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// `full`; `off` loses acknowledged records in a power cut and exists for the test that shows it.
+    pub synchronous: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let directories = Directories::of("issuer");
+        Self {
+            trust_domain: String::new(),
+            name: "issuer".into(),
+            state_dir: directories.state,
+            listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            admin_socket: directories.runtime.join("admin/admin.sock"),
+            wrapping_key: None,
+            ttl: TtlConfig::default(),
+            authority: AuthorityConfig::default(),
+            limits: LimitsConfig::default(),
+            metrics: MetricsConfig::default(),
+            web: WebConfig::default(),
+            store: StoreConfig::default(),
+        }
+    }
+}
+
+impl Default for TtlConfig {
+    fn default() -> Self {
+        Self {
+            x509: Ttl::from_s(15 * 60),
+            jwt: Ttl::from_s(5 * 60),
+            node: Ttl::from_s(3600),
+            join_token: Ttl::from_s(10 * 60),
+            reattest: Ttl::from_s(30 * 86_400),
+            allow_short_ttl: false,
+        }
+    }
+}
+
+impl Default for AuthorityConfig {
+    fn default() -> Self {
+        Self {
+            root: Ttl::from_s(365 * 86_400),
+            intermediate: Ttl::from_s(86_400),
+            jwt: Ttl::from_s(86_400),
+            publish_lead: Ttl::from_s(3600),
+            refresh_hint: Ttl::from_s(300),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            handshakes: 256,
+            connections: 20_000,
+            mint_batch: 500,
+            mint_queue: 4096,
+            entries_per_owner: 1_000_000,
+            renderings_per_node: 1000,
+        }
+    }
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:9464".into() }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self { synchronous: "full".into() }
+    }
+}
+
+impl Config {
+    /// The trust domain, once [`Settings::check`] has passed.
+    ///
+    /// # Errors
+    /// It is not set, or not a legal name.
+    pub fn trust_domain(&self) -> Result<TrustDomain, mayfly_sdk::Refusal> {
+        Ok(TrustDomain::from_name(&self.trust_domain)?)
+    }
+
+    /// Where the wrapping key lies.
+    #[must_use]
+    pub fn wrapping_key_path(&self) -> PathBuf {
+        self.wrapping_key.clone().unwrap_or_else(|| self.state_dir.join("wrapping.key"))
+    }
+}
+
+impl Settings for Config {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut problem = |key: &str, what: String, remedy: &str| problems.push(Problem::new(key, what, remedy));
+        if self.trust_domain.is_empty() {
+            problem("trust_domain", "is not set".into(), "name the trust domain, such as \"example.org\"");
+        } else if let Err(error) = TrustDomain::from_name(&self.trust_domain) {
+            problem("trust_domain", error.to_string(), "use 1 to 255 of the characters a-z 0-9 . _ -");
+        }
+        if !mayfly_sdk::id::is_legal_segment(&self.name) {
+            problem("name", format!("\"{}\" is not a path segment", self.name), "use the characters A-Z a-z 0-9 . _ -");
+        }
+        if !self.metrics.listen.is_empty() && self.metrics.listen.parse::<SocketAddr>().is_err() {
+            problem("metrics.listen", "is not an address".into(), "write IP:PORT, or \"\" for none");
+        }
+        if !self.web.public_url.is_empty() && !self.web.public_url.starts_with("https://") {
+            problem("web.public_url", "does not begin with https://".into(), "write https://HOST, or \"\" for none");
+        }
+        if !["full", "off"].contains(&self.store.synchronous.as_str()) {
+            problem("store.synchronous", format!("\"{}\" is unknown", self.store.synchronous), "use \"full\"");
+        }
+        for (key, limit) in [
+            ("limits.handshakes", self.limits.handshakes),
+            ("limits.connections", self.limits.connections),
+            ("limits.mint_batch", self.limits.mint_batch),
+            ("limits.mint_queue", self.limits.mint_queue),
+        ] {
+            if limit == 0 {
+                problem(key, "is 0, so that nothing would be served".into(), "remove it to take the default");
+            }
+        }
+        self.check_lifetimes(&mut problems);
+        problems
+    }
+}
+
+impl Config {
+    fn check_lifetimes(&self, problems: &mut Vec<Problem>) {
+        let floor = if self.ttl.allow_short_ttl { 1 } else { 60 };
+        for (key, ttl) in [("ttl.x509", self.ttl.x509), ("ttl.jwt", self.ttl.jwt), ("ttl.node", self.ttl.node)] {
+            if !(floor..=6 * 3600).contains(&ttl.as_s()) {
+                let remedy = "use 60 s to 6 h; demonstrations may set ttl.allow_short_ttl";
+                problems.push(Problem::new(key, format!("{ttl} is out of range"), remedy));
+            }
+        }
+        if self.authority.intermediate.as_s() > 86_400 {
+            let remedy = "use at most 24h: its key is in memory only, and a new one costs nothing";
+            problems.push(Problem::new("authority.intermediate", "is longer than a day", remedy));
+        }
+    }
+}

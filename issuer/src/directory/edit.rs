@@ -1,0 +1,225 @@
+//! Edits: planned on what is served, durable, then visible, then pushed; one at a time.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use mayfly_sdk::{Refusal, Revision, Serial};
+
+use super::{Directory, Served};
+use crate::{
+    ledger::{Kind, Personal, Record},
+    registry::{EntryChange, Plan, Registry, Uid},
+    store::{
+        BundleRow, Change, Committed, EnrolNode, Enrolment, JoinTokenRow, NodeState, Op, ReattestNode, RenewNode,
+        Renewal, StoreError,
+    },
+    sync::{recent::Touched, session::Changes},
+};
+
+/// Who edits: `uid:0`, or a SPIFFE ID; recorded with what he does.
+pub type Actor = Arc<str>;
+
+/// What an edit of entries did.
+#[derive(Debug)]
+pub struct Edited {
+    /// The plan that was carried out.
+    pub plan: Plan,
+    /// The revision that it made; none when there was nothing to do.
+    pub revision: Option<Revision>,
+}
+
+impl Directory {
+    /// Edits entries: `plan` sees the registry as it is when its turn has come.
+    ///
+    /// # Errors
+    /// What `plan` refuses, or what the store could not make durable; nothing is visible then.
+    pub async fn edit_entries<E: From<Refusal>>(
+        &self,
+        actor: &Actor,
+        plan: impl FnOnce(&Registry) -> Result<Plan, E>,
+    ) -> Result<Edited, E> {
+        let _turn = self.edits.lock().await;
+        let plan = plan(&self.served.read().registry)?;
+        if plan.is_empty() {
+            return Ok(Edited { plan, revision: None });
+        }
+        let at = self.clock.now();
+        let records = entry_records(&plan, actor, self.clock.now_ms()).map_err(E::from)?;
+        let change = Change { ops: plan.ops(), records, ..Change::new(at) };
+        let committed = self.store.commit(change).await.map_err(|error| E::from(Refusal::from(error)))?;
+        let mut served = self.served.write();
+        let changes = served.registry.apply(plan.clone(), committed, at);
+        let touched = Touched { entries: touched_entries(&changes), ..Touched::default() };
+        served.publish(committed.revision, &changes, touched);
+        Ok(Edited { plan, revision: Some(committed.revision) })
+    }
+
+    /// Commits a change to anything but entries, and makes it visible.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is visible then.
+    pub async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
+        let _turn = self.edits.lock().await;
+        let committed = self.store.commit(change.clone()).await?;
+        let mut served = self.served.write();
+        let mut touched = Touched::default();
+        let before = served.denials(change.at);
+        for op in change.ops {
+            served.apply(op, committed.revision, &mut touched);
+        }
+        touched.denials = served.denials(change.at) != before;
+        served.publish(committed.revision, &[], touched);
+        drop(served);
+        self.acknowledgements.send_modify(|count| *count += 1);
+        Ok(committed)
+    }
+
+    /// Makes a join token durable and known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn create_join_token(&self, token: JoinTokenRow, record: Record) -> Result<(), StoreError> {
+        self.store.create_join_token(token.clone(), record).await?;
+        self.served.write().join_tokens.insert(token.token_sha256, token);
+        Ok(())
+    }
+
+    /// Consumes a join token for a key and enrols the node.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a refusal is an [`Enrolment`].
+    pub async fn enrol(&self, enrol: EnrolNode) -> Result<Enrolment, StoreError> {
+        let outcome = self.store.enrol(enrol).await?;
+        self.keep_enrolled(&outcome);
+        Ok(outcome)
+    }
+
+    /// Gives a node that proved possession of its enrolled key a new SVID.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a refusal is an [`Enrolment`].
+    pub async fn reattest(&self, reattest: ReattestNode) -> Result<Enrolment, StoreError> {
+        let outcome = self.store.reattest(reattest).await?;
+        self.keep_enrolled(&outcome);
+        Ok(outcome)
+    }
+
+    /// Renews a node's SVID.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a refusal is a [`Renewal`].
+    pub async fn renew(&self, renew: RenewNode) -> Result<Renewal, StoreError> {
+        let (id, request, answer, not_after) =
+            (renew.spiffe_id.clone(), renew.request_id, renew.answer.clone(), renew.svid_not_after);
+        let outcome = self.store.renew_node(renew).await?;
+        let mut served = self.served.write();
+        let Some(node) = served.nodes.get_mut(&id).map(Arc::make_mut) else { return Ok(outcome) };
+        match &outcome {
+            Renewal::Stored { next_generation } => {
+                node.generation = *next_generation;
+                node.last_renewal = Some((request, answer));
+                node.renewed_at = self.clock.now();
+                node.svid_not_after = not_after;
+            }
+            Renewal::Frozen => {
+                node.state = NodeState::Frozen;
+                served.end_session(&id);
+            }
+            Renewal::Repeated(_) | Renewal::Refused(_) | Renewal::GenerationUnknown | Renewal::NodeUnknown => {}
+        }
+        Ok(outcome)
+    }
+
+    fn keep_enrolled(&self, outcome: &Enrolment) {
+        if let Enrolment::Enrolled(node) = outcome {
+            self.served.write().nodes.insert(node.spiffe_id.clone(), Arc::new((**node).clone()));
+        }
+    }
+}
+
+impl Served {
+    fn apply(&mut self, op: Op, revision: Revision, touched: &mut Touched) {
+        match op {
+            // Entries are edited through `edit_entries`, which knows their order.
+            Op::PutEntry(_) | Op::DeleteEntry { .. } => {}
+            Op::PutBundle(put) => {
+                touched.bundles.insert(put.trust_domain.clone());
+                let row = BundleRow {
+                    trust_domain: put.trust_domain.clone(),
+                    owner: put.owner,
+                    document: put.document,
+                    sequence: put.sequence,
+                    revision,
+                };
+                self.bundles.insert(put.trust_domain, row);
+            }
+            Op::DeleteBundle { trust_domain } => {
+                self.bundles.remove(&trust_domain);
+                touched.bundles.insert(trust_domain);
+            }
+            Op::PutSlot(put) => {
+                let mut row = put.row;
+                row.revision = revision;
+                self.slots.insert(row.id.clone(), row);
+            }
+            Op::DeleteSlot { id } => {
+                self.slots.remove(&id);
+            }
+            Op::SetNodeState { spiffe_id, state } => {
+                if let Some(node) = self.nodes.get_mut(&spiffe_id) {
+                    Arc::make_mut(node).state = state;
+                }
+                if state != NodeState::Active {
+                    self.end_session(&spiffe_id);
+                }
+            }
+            Op::EvictNode { spiffe_id } => {
+                self.nodes.remove(&spiffe_id);
+                self.registry.forget_node(&spiffe_id);
+                self.end_session(&spiffe_id);
+            }
+        }
+    }
+
+    /// Makes a revision the newest one, and tells the sessions that it concerns.
+    fn publish(&mut self, revision: Revision, changes: &[EntryChange], touched: Touched) {
+        self.revision = revision;
+        let mut deltas = self.connected.deltas(changes, self.registry.rules());
+        if touched.bundles.is_empty() && !touched.denials {
+            for (node, delta) in deltas {
+                if let Some(session) = self.sessions.get(&node) {
+                    let mut changes = Changes::none(revision);
+                    changes.add_entries(delta);
+                    session.offer(changes);
+                }
+            }
+        } else {
+            for (node, session) in &self.sessions {
+                let mut changes = Changes::none(revision);
+                changes.add_entries(deltas.remove(node).unwrap_or_default());
+                changes.bundles.clone_from(&touched.bundles);
+                changes.denials = touched.denials;
+                session.offer(changes);
+            }
+        }
+        self.recent.push(revision, touched);
+    }
+}
+
+fn touched_entries(changes: &[EntryChange]) -> BTreeSet<Uid> {
+    let entries = changes.iter().flat_map(|change| [&change.before, &change.after]);
+    entries.flatten().map(|entry| entry.uid).collect()
+}
+
+fn entry_records(plan: &Plan, actor: &Actor, now_ms: i64) -> Result<Vec<Record>, Refusal> {
+    let record = |kind, uid: Uid, name: &Arc<str>| {
+        Ok(Record {
+            entry_uid: Some(uid.to_string().into()),
+            personal: Personal { actor: Some(Arc::clone(actor)), detail: Some(Arc::clone(name)), spiffe_id: None },
+            ..Record::new(kind, Serial::generate(now_ms)?)
+        })
+    };
+    let created = plan.created.iter().map(|made| record(Kind::EntryCreated, made.uid, &made.spec.name));
+    let updated = plan.updated.iter().map(|update| record(Kind::EntryUpdated, update.before.uid, &update.spec.name));
+    let deleted = plan.deleted.iter().map(|entry| record(Kind::EntryDeleted, entry.uid, &entry.spec.name));
+    created.chain(updated).chain(deleted).collect()
+}
