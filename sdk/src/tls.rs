@@ -31,7 +31,7 @@ pub use accept::{Acceptor, Incoming};
 pub use authorize::Authorizer;
 pub use bootstrap::SpkiPin;
 pub use config::{ClientAuth, ClientTls, Options, ServerTls};
-pub use connection::{PeerInfo, TlsConnection, accept, connect, peer_identity};
+pub use connection::{ATTESTATION_EXPORTER, PeerInfo, TlsConnection, accept, connect, peer_identity};
 #[cfg(feature = "client")]
 pub use connector::Connector;
 pub use credentials::{Credentials, certified_key};

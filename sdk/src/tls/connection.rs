@@ -26,6 +26,9 @@ use crate::x509::{self, Usage, VerifiedPeer};
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// The TLS exporter (RFC 8446 7.5) by which an attestation is bound to its connection.
+pub const ATTESTATION_EXPORTER: &[u8] = b"EXPORTER-mayfly-node-attestation";
+
 /// rustls wants a name; it is neither sent (no SNI) nor checked.
 const NO_NAME: &str = "spiffe.invalid";
 
@@ -48,6 +51,7 @@ pub struct PeerInfo {
     peer: Option<Arc<VerifiedPeer>>,
     address: Option<SocketAddr>,
     alpn: Option<Arc<[u8]>>,
+    binding: Option<[u8; 32]>,
     close: CancellationToken,
 }
 
@@ -68,6 +72,12 @@ impl PeerInfo {
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.alpn.as_deref()
+    }
+
+    /// The value of [`ATTESTATION_EXPORTER`] on this connection: both ends have it, and nobody else.
+    #[must_use]
+    pub const fn binding(&self) -> Option<&[u8; 32]> {
+        self.binding.as_ref()
     }
 
     /// Cancelling it ends the connection at once, with every stream on it.
@@ -105,6 +115,7 @@ impl<S> TlsConnection<S> {
             peer: peer.map(Arc::new),
             address: None,
             alpn: common_state(&stream).alpn_protocol().map(Arc::from),
+            binding: binding(&stream),
             close: CancellationToken::new(),
         };
         Self { io: ExpiringIo::new(stream, deadline, info.close.clone()), info }
@@ -239,4 +250,13 @@ fn common_state<S>(stream: &TlsStream<S>) -> &CommonState {
         TlsStream::Client(stream) => stream.get_ref().1,
         TlsStream::Server(stream) => stream.get_ref().1,
     }
+}
+
+fn binding<S>(stream: &TlsStream<S>) -> Option<[u8; 32]> {
+    let binding = [0; 32];
+    let exported = match stream {
+        TlsStream::Client(stream) => stream.get_ref().1.export_keying_material(binding, ATTESTATION_EXPORTER, None),
+        TlsStream::Server(stream) => stream.get_ref().1.export_keying_material(binding, ATTESTATION_EXPORTER, None),
+    };
+    exported.ok()
 }
