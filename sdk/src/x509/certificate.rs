@@ -310,15 +310,7 @@ pub fn split_certificates(der: &[u8]) -> impl Iterator<Item = Result<&[u8], X509
             Ok((after, any)) if any.tag() == Tag::Sequence => rest.split_at_checked(rest.len() - after.len()),
             _ => None,
         };
-        match piece {
-            Some((piece, after)) => {
-                rest = after;
-                Some(Ok(piece))
-            }
-            None => {
-                rest = &[];
-                Some(Err(X509Error::Malformed))
-            }
-        }
+        rest = piece.map_or(&[], |(_, after)| after);
+        Some(piece.map(|(piece, _)| piece).ok_or(X509Error::Malformed))
     })
 }

@@ -41,13 +41,13 @@ impl<'a> NameConstraints<'a> {
                 return Err(X509Error::Malformed);
             }
             last = Some(number);
-            let list = match number {
+            let subtrees = match number {
                 0 => &mut read.permitted,
                 1 => &mut read.excluded,
                 _ => return Err(X509Error::Malformed),
             };
             for subtree in elements(part.data) {
-                list.push(Subtree::parse(&subtree?)?);
+                subtrees.push(Subtree::parse(&subtree?)?);
             }
         }
         Ok(read)
@@ -132,15 +132,8 @@ fn elements(content: &[u8]) -> impl Iterator<Item = Result<Any<'_>, X509Error>> 
         if rest.is_empty() {
             return None;
         }
-        match Any::from_der(rest) {
-            Ok((after, any)) => {
-                rest = after;
-                Some(Ok(any))
-            }
-            Err(_) => {
-                rest = &[];
-                Some(Err(X509Error::Malformed))
-            }
-        }
+        let read = Any::from_der(rest).ok();
+        rest = read.as_ref().map_or(&[], |(after, _)| after);
+        Some(read.map(|(_, any)| any).ok_or(X509Error::Malformed))
     })
 }
