@@ -36,6 +36,8 @@ pub mod jwt;
 pub mod x509;
 
 // At the edges: TLS between SPIFFE IDs, and refusals on gRPC.
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(feature = "tls")]

@@ -84,7 +84,7 @@ impl Acceptor {
                                     deliver.send(connection.with_address(address)).await.ok();
                                 }
                                 Err(refusal) => tracing::debug!(
-                                    %address, reason = refusal.reason.code(), what = refusal.what, "handshake refused"
+                                    %address, reason = refusal.reason.code(), error = refusal.what, "handshake refused"
                                 ),
                             }
                         });

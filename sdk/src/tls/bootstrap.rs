@@ -4,11 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::bundle::{X509Bundle, X509BundleSet};
 use crate::id::TrustDomain;
 use crate::reason::{Reason, Refusal};
+use crate::x509::Certificate;
 
 /// SHA-256 of a DER `SubjectPublicKeyInfo`; written as 64 hexadecimal digits.
 #[derive(Clone, Copy, Hash, PartialEq, Eq)]
@@ -30,10 +30,7 @@ impl SpkiPin {
     /// # Errors
     /// `x509_svid_invalid` when the bytes are not a certificate.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, Refusal> {
-        match X509Certificate::from_der(certificate) {
-            Ok((rest, certificate)) if rest.is_empty() => Ok(Self::of_spki(certificate.public_key().raw)),
-            _ => Err(Refusal::new(Reason::X509SvidInvalid, "the peer sent something that is not a certificate")),
-        }
+        Ok(Self::of_spki(Certificate::parse(certificate)?.spki()))
     }
 
     /// The bundle of a first contact: the one certificate of `chain` whose key is pinned, for this trust domain alone.

@@ -71,7 +71,7 @@ impl Verifier {
                 Ok(())
             }
             Err(refusal) => {
-                tracing::debug!(reason = refusal.reason.code(), what = refusal.what, "peer refused in the handshake");
+                tracing::debug!(reason = refusal.reason.code(), error = refusal.what, "peer refused in the handshake");
                 Err(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal)))))
             }
         }
