@@ -3,6 +3,9 @@
 // What people say who may have which identity.
 pub mod registry;
 
+// What signs, and for how long.
+pub mod authority;
+
 // What survives the process.
 pub mod ledger;
 pub mod store;

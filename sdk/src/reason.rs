@@ -127,6 +127,25 @@ reasons! {
     /// The kernel gave no random bytes.
     RandomnessUnavailable = "randomness_unavailable", Operator, Later, "make getrandom(2) work in this sandbox";
 
+    /// A key that was sent to be certified is one of the trust domain's own.
+    KeyReserved = "key_reserved", Caller, No, "make a key of your own: a signing key of the issuer is never certified for a workload or a node";
+
+    // Authorities: the issuer's signing keys.
+    /// There is no authority with this id.
+    AuthorityUnknown = "authority_unknown", Caller, No, "list the authorities and name one of them";
+    /// An authority's state does not allow the change.
+    AuthorityState = "authority_state", Caller, No, "list the authorities and choose a change that this one's state allows";
+    /// A prepared authority is not known to every node yet.
+    AuthorityNotAcknowledged = "authority_not_acknowledged", Caller, Later, "wait until the nodes have it, or activate it by force: nodes without it will refuse what it signs";
+    /// No authority can sign at this moment.
+    AuthorityUnavailable = "authority_unavailable", Operator, Later, "wait for the next one to be made; look at the issuer's log if it lasts";
+    /// What was signed differs from what was planned, and was not released.
+    IssuedNotAsPlanned = "issued_not_as_planned", Bug, No, "report it: nothing was released";
+    /// The wrapping key of the stored signing keys is missing, another one, or unreadable.
+    WrappingKey = "wrapping_key", Operator, No, "put back the wrapping key that belongs to this store (wrapping.key of the state directory, or the configured path), readable by the issuer alone";
+    /// Stored authorities cannot be read or contradict each other.
+    AuthorityDamaged = "authority_damaged", Operator, No, "restore the store and its wrapping key from one backup";
+
     // Verification of SVIDs and bundles.
     /// A certificate or chain cannot be read, or is not an X.509-SVID.
     X509SvidInvalid = "x509_svid_invalid", Peer, No, "the peer must present an X.509-SVID with its intermediates, leaf first";
