@@ -11,6 +11,7 @@
 
 pub mod config;
 
+pub mod hardening;
 pub mod listener;
 pub mod workload;
 
