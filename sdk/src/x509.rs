@@ -247,4 +247,6 @@ impl From<X509Error> for Refusal {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,58 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn nothing_is_left_over_before_within_or_after() {
+    let domain = Domain::new();
+    let made = signed(leaf(ID), &domain.intermediate);
+    assert!(Certificate::parse(&made.der).is_ok());
+    for cut in 0..made.der.len() {
+        assert!(Certificate::parse(&made.der[..cut]).is_err(), "cut at {cut}");
+    }
+    let after = [&made.der[..], &[0]].concat();
+    assert_eq!(Certificate::parse(&after).unwrap_err(), X509Error::Malformed);
+    // A fourth element behind the signature, which nobody signed.
+    let (_, outer) = <x509_parser::asn1_rs::Any<'_> as x509_parser::asn1_rs::FromDer<'_>>::from_der(&made.der).unwrap();
+    let padded = crate::der::element(0x30, &[outer.data, &[0x05, 0x00]].concat());
+    assert_eq!(Certificate::parse(&padded).unwrap_err(), X509Error::Malformed);
+    assert!(Certificate::parse(&crate::der::element(0x30, outer.data)).is_ok());
+}
+
+#[test]
+fn pieces_of_a_series_are_split_where_they_end() {
+    let domain = Domain::new();
+    let both = [&domain.root.der[..], &domain.intermediate.der[..]].concat();
+    let pieces: Vec<_> = split_certificates(&both).collect::<Result<_, _>>().unwrap();
+    assert_eq!(pieces, [&domain.root.der[..], &domain.intermediate.der[..]]);
+    assert_eq!(split_certificates(&[]).count(), 0);
+    let cut = split_certificates(&both[..both.len() - 1]).collect::<Vec<_>>();
+    assert!(matches!(cut[..], [Ok(_), Err(X509Error::Malformed)]));
+    assert!(split_certificates(b"-----BEGIN CERTIFICATE-----").any(|piece| piece.is_err()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A certificate that was changed anywhere is refused: the signature covers all that is read.
+    #[test]
+    fn a_changed_leaf_is_never_believed(flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 1..4)) {
+        let domain = Domain::new();
+        let made = signed(leaf(ID), &domain.intermediate);
+        let chain = |der: Vec<u8>| verify(&[der, domain.intermediate.der.clone()], &domain.bundles, NOW, Usage::Server);
+        prop_assert!(chain(made.der.clone()).is_ok());
+        let mut der = made.der.clone();
+        for (at, by) in flips {
+            let at = at.index(der.len());
+            der[at] ^= by;
+        }
+        prop_assume!(der != made.der);
+        prop_assert!(chain(der).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Certificate::parse(&bytes).is_ok();
+        prop_assert!(split_certificates(&bytes).count() <= bytes.len());
+    }
+}
