@@ -1,5 +1,333 @@
 //! What the agent holds of the registry: the entries of this node, the bundles, and what is denied, at one revision.
+//!
+//! ```text
+//! Snapshot parts ─> Gathering ─done─> Holdings <─apply─ Delta
+//! ```
+//!
+//! The link is the only writer and changes it in place; readers borrow for as long as a decision takes.
 
+mod bundle;
 mod entry;
+#[cfg(test)]
+mod tests;
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use mayfly_proto::node;
+use mayfly_sdk::{Revision, Selector, SelectorIndex, SpiffeId, Timestamp, TrustDomain};
+
+pub use self::bundle::HeldBundle;
 pub use self::entry::Entry;
+
+/// What the agent holds of the registry, at one revision.
+#[derive(Debug, Clone)]
+pub struct Holdings {
+    revision: Revision,
+    entries: HashMap<Arc<str>, Arc<Entry>>,
+    index: SelectorIndex<Arc<str>>,
+    bundles: BTreeMap<TrustDomain, Arc<HeldBundle>>,
+    denials: Denials,
+    problems: BTreeMap<String, node::EntryProblem>,
+}
+
+/// What is refused although it would still verify.
+#[derive(Debug, Clone, Default)]
+pub struct Denials {
+    /// Key ids (hex) of authorities whose signatures are minted anew.
+    pub tainted_authorities: HashSet<String>,
+    /// Serials and jtis.
+    pub serials: HashSet<String>,
+    /// Identities that nobody may use.
+    pub spiffe_ids: HashSet<String>,
+    /// Instances that get nothing.
+    pub instances: HashSet<String>,
+    /// SHA-256 of `SubjectPublicKeyInfo`, hex.
+    pub keys: HashSet<String>,
+}
+
+/// Why an update was not taken. The connection starts again with a snapshot.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum UpdateError {
+    /// A delta does not start where the agent stands. The issuer's to mend: it sends a snapshot.
+    #[error("the issuer sent changes since {from}, and this agent holds {held}")]
+    Gap {
+        /// Where the delta starts.
+        from: Revision,
+        /// Where the agent stands.
+        held: Revision,
+    },
+    /// A revision lies before what is held: a replay, or an issuer that lost its newest changes.
+    #[error("the issuer sent revision {sent}, which is older than {held} that this agent holds")]
+    Older {
+        /// What was sent.
+        sent: Revision,
+        /// Where the agent stands.
+        held: Revision,
+    },
+    /// A message lacks a part that it must have.
+    #[error("the issuer sent an update without {0}")]
+    Incomplete(&'static str),
+}
+
+impl Holdings {
+    /// Nothing yet.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            revision: Revision::NONE,
+            entries: HashMap::new(),
+            index: SelectorIndex::new(),
+            bundles: BTreeMap::new(),
+            denials: Denials::default(),
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// Where it stands; `0.0` where nothing was received yet.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Whether anything was received yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.revision == Revision::NONE
+    }
+
+    /// Every entry, in no particular order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    /// An entry by uid.
+    #[must_use]
+    pub fn entry(&self, uid: &str) -> Option<&Arc<Entry>> {
+        self.entries.get(uid)
+    }
+
+    /// The entries that a workload with these facts is entitled to now, the default identity first.
+    #[must_use]
+    pub fn entitled<'a>(&self, facts: impl IntoIterator<Item = &'a Selector>, now: Timestamp) -> Vec<Arc<Entry>> {
+        let mut entries: Vec<Arc<Entry>> = self
+            .index
+            .matches(facts)
+            .iter()
+            .filter_map(|uid| self.entries.get(uid))
+            .filter(|entry| entry.expires_at().is_none_or(|end| now < end))
+            .cloned()
+            .collect();
+        entries.sort_by(|a, b| a.order().cmp(&b.order()));
+        entries
+    }
+
+    /// Whether some entry would be served to a workload with these facts if those of the undetermined types and keys turned out right.
+    #[must_use]
+    pub fn could_entitle(&self, facts: &[Selector], undetermined: impl Fn(&str, &str) -> bool) -> bool {
+        self.entries.values().any(|entry| {
+            let mut open = false;
+            entry.selectors().iter().all(|selector| {
+                let unknown = undetermined(selector.kind(), selector.key());
+                open |= unknown;
+                unknown || facts.contains(selector)
+            }) && open
+        })
+    }
+
+    /// Whether some entry looks at facts of this type and key.
+    #[must_use]
+    pub fn looks_at(&self, kind: &str, key: &str) -> bool {
+        self.entries.values().any(|entry| entry.looks_at(kind, key))
+    }
+
+    /// The bundle of a trust domain.
+    #[must_use]
+    pub fn bundle(&self, trust_domain: &TrustDomain) -> Option<&Arc<HeldBundle>> {
+        self.bundles.get(trust_domain)
+    }
+
+    /// Every bundle, by trust domain.
+    pub fn bundles(&self) -> impl Iterator<Item = &Arc<HeldBundle>> {
+        self.bundles.values()
+    }
+
+    /// What is refused although it would still verify.
+    #[must_use]
+    pub fn denials(&self) -> &Denials {
+        &self.denials
+    }
+
+    /// What this node cannot serve, in a stable order.
+    #[must_use]
+    pub fn problems(&self) -> Vec<node::EntryProblem> {
+        self.problems.values().cloned().collect()
+    }
+
+    /// The whole, as a snapshot on the wire: what a warm restart keeps.
+    #[must_use]
+    pub fn to_snapshot(&self) -> node::Snapshot {
+        node::Snapshot {
+            revision: Some(to_wire(self.revision)),
+            entries: self.entries.values().map(|entry| entry.wire().clone()).collect(),
+            bundles: self.bundles.values().map(|bundle| bundle.to_wire()).collect(),
+            denials: Some(self.denials.to_wire()),
+            done: true,
+        }
+    }
+
+    /// Applies changes that start where this stands.
+    ///
+    /// # Errors
+    /// [`UpdateError`]; nothing was changed then.
+    pub fn apply(&mut self, delta: node::Delta) -> Result<(), UpdateError> {
+        let from = from_wire(delta.from.as_ref().ok_or(UpdateError::Incomplete("a starting revision"))?);
+        let revision = from_wire(delta.revision.as_ref().ok_or(UpdateError::Incomplete("a revision"))?);
+        if from != self.revision {
+            return Err(UpdateError::Gap { from, held: self.revision });
+        }
+        if revision < self.revision {
+            return Err(UpdateError::Older { sent: revision, held: self.revision });
+        }
+        let same_epoch = revision.epoch == self.revision.epoch;
+        for uid in delta.removed {
+            self.remove(&uid);
+        }
+        for entry in delta.put {
+            self.put(entry);
+        }
+        for name in delta.removed_bundles {
+            self.bundles.retain(|trust_domain, _| trust_domain.as_str() != name);
+        }
+        for bundle in delta.bundles {
+            self.put_bundle(&bundle, same_epoch);
+        }
+        if let Some(denials) = delta.denials {
+            self.denials = Denials::from_wire(denials);
+        }
+        self.revision = revision;
+        Ok(())
+    }
+
+    fn put(&mut self, wire: node::Entry) {
+        let uid = wire.uid.clone();
+        self.remove(&uid);
+        match Entry::read(wire) {
+            Ok(entry) => {
+                self.index.insert(entry.uid().clone(), entry.selectors());
+                self.entries.insert(entry.uid().clone(), Arc::new(entry));
+            }
+            Err(problem) => {
+                tracing::warn!(entry = uid, reason = problem.reason, what = problem.what, "an entry cannot be served");
+                self.problems.insert(uid, problem);
+            }
+        }
+    }
+
+    fn remove(&mut self, uid: &str) {
+        self.problems.remove(uid);
+        if let Some((uid, _)) = self.entries.remove_entry(uid) {
+            self.index.remove(&uid);
+        }
+    }
+
+    /// Takes a bundle, unless it cannot be read or an older one of the same epoch: what is held then stays.
+    fn put_bundle(&mut self, wire: &node::Bundle, same_epoch: bool) {
+        let bundle = match HeldBundle::read(wire) {
+            Ok(bundle) => bundle,
+            Err(refusal) => {
+                tracing::warn!(trust_domain = wire.trust_domain, reason = refusal.reason.code(), "a bundle cannot be read");
+                return;
+            }
+        };
+        let newer = self.bundles.get(bundle.trust_domain()).filter(|held| held.sequence() > bundle.sequence());
+        if let Some(held) = newer.filter(|_| same_epoch) {
+            tracing::warn!(
+                trust_domain = wire.trust_domain, sequence = wire.sequence, held = held.sequence(),
+                reason = "bundle_older", "an older bundle was not taken"
+            );
+            return;
+        }
+        self.bundles.insert(bundle.trust_domain().clone(), Arc::new(bundle));
+    }
+}
+
+impl Denials {
+    /// Whether an identity or an instance is denied.
+    #[must_use]
+    pub fn denies_id(&self, spiffe_id: &SpiffeId) -> bool {
+        self.spiffe_ids.contains(spiffe_id.as_str())
+    }
+
+    fn from_wire(wire: node::Denials) -> Self {
+        Self {
+            tainted_authorities: wire.tainted_authorities.into_iter().map(|id| id.to_ascii_lowercase()).collect(),
+            serials: wire.serials.into_iter().collect(),
+            spiffe_ids: wire.spiffe_ids.into_iter().collect(),
+            instances: wire.instances.into_iter().collect(),
+            keys: wire.keys.into_iter().collect(),
+        }
+    }
+
+    fn to_wire(&self) -> node::Denials {
+        node::Denials {
+            tainted_authorities: self.tainted_authorities.iter().cloned().collect(),
+            serials: self.serials.iter().cloned().collect(),
+            spiffe_ids: self.spiffe_ids.iter().cloned().collect(),
+            instances: self.instances.iter().cloned().collect(),
+            keys: self.keys.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Parts of a snapshot, until the last one has come.
+#[derive(Debug, Default)]
+pub(crate) struct Gathering(Option<node::Snapshot>);
+
+impl Gathering {
+    /// Takes a part. The whole, when this was the last one; it replaces `held`, whose bundles stand in for older ones of the same epoch.
+    ///
+    /// # Errors
+    /// [`UpdateError`]: without a revision, or older than `held`.
+    pub(crate) fn take(&mut self, part: node::Snapshot, held: &Holdings) -> Result<Option<Holdings>, UpdateError> {
+        let revision = from_wire(part.revision.as_ref().ok_or(UpdateError::Incomplete("a revision"))?);
+        if revision < held.revision {
+            return Err(UpdateError::Older { sent: revision, held: held.revision });
+        }
+        let done = part.done;
+        let whole = self.0.get_or_insert_default();
+        if whole.revision != part.revision {
+            // The first part, or a snapshot that was begun anew.
+            *whole = node::Snapshot { revision: part.revision, ..node::Snapshot::default() };
+        }
+        whole.entries.extend(part.entries);
+        whole.bundles.extend(part.bundles);
+        whole.denials = part.denials.or(whole.denials.take());
+        if !done {
+            return Ok(None);
+        }
+        let whole = self.0.take().unwrap_or_default();
+        let mut next = Holdings { revision, ..Holdings::empty() };
+        let named: HashSet<&str> = whole.bundles.iter().map(|bundle| bundle.trust_domain.as_str()).collect();
+        next.bundles = held.bundles.clone();
+        next.bundles.retain(|trust_domain, _| named.contains(trust_domain.as_str()));
+        for bundle in &whole.bundles {
+            next.put_bundle(bundle, revision.epoch == held.revision.epoch);
+        }
+        for entry in whole.entries {
+            next.put(entry);
+        }
+        next.denials = whole.denials.map(Denials::from_wire).unwrap_or_default();
+        Ok(Some(next))
+    }
+}
+
+/// A revision from the wire.
+pub(crate) fn from_wire(wire: &node::Revision) -> Revision {
+    Revision { epoch: wire.epoch, n: wire.n }
+}
+
+/// A revision for the wire.
+pub(crate) fn to_wire(revision: Revision) -> node::Revision {
+    node::Revision { epoch: revision.epoch, n: revision.n }
+}

@@ -15,7 +15,9 @@ pub mod hardening;
 pub mod listener;
 pub mod workload;
 
+mod directory;
 pub mod holdings;
+mod link;
 mod streams;
 
 pub use config::Config;
@@ -40,4 +42,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     tracing::info!(trust_domain = %config.trust_domain, "node agent starting");
     stop.cancelled().await;
     Ok(())
+}
+
+/// 16 random bytes, as requests to the issuer carry them.
+///
+/// # Errors
+/// [`mayfly_sdk::Reason::RandomnessUnavailable`].
+fn random_id() -> Result<[u8; 16], mayfly_sdk::Refusal> {
+    let mut id = [0; 16];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut id)
+        .map_err(|_| mayfly_sdk::Refusal::no_randomness())?;
+    Ok(id)
 }

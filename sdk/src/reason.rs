@@ -225,6 +225,8 @@ reasons! {
     NodeFrozen = "node_frozen", Operator, No, "find the second machine that runs from a copy of this node's state directory; then enrol the right one anew with a join token";
     /// A node's SVID expired so long ago that its key alone no longer attests it.
     NodeReattestTooLate = "node_reattest_too_late", Operator, No, "make a join token (`mayfly join-token create`) and put it into the file that join_token_file names";
+    /// The node agent cannot write its state directory.
+    StateUnwritable = "state_unwritable", Operator, Later, "make the node agent's state directory writable for its user, on a disk with room";
     /// Two builds have no protocol version in common.
     ProtocolUnsupported = "protocol_unsupported", Operator, Later, "upgrade the older of the two: node agents and issuers of neighbouring minor versions work together";
 
