@@ -169,6 +169,27 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for LegalAuthority<T> {
     }
 }
 
+/// What the fuzzer calls: octets of a connection, in pieces whose sizes the first octet chooses.
+///
+/// # Panics
+/// If the adapter changes the number of octets, holds back more than 1 KiB, or answers differently to other pieces.
+pub fn fuzz(data: &[u8]) {
+    let Some((size, octets)) = data.split_first() else { return };
+    let rewrite = |size: usize| {
+        let (mut rewriter, mut out, mut taken) = (Rewriter::default(), Vec::new(), 0);
+        for piece in octets.chunks(size.max(1)) {
+            out.extend(rewriter.feed(piece));
+            taken += piece.len();
+            assert!(taken - out.len() <= 1024, "holds back {} octets", taken - out.len());
+        }
+        out.extend(rewriter.finish());
+        out
+    };
+    let whole = rewrite(octets.len());
+    assert_eq!(whole.len(), octets.len(), "the number of octets changed");
+    assert_eq!(whole, rewrite(usize::from(*size)), "the pieces matter");
+}
+
 /// What to write over the encoded value of an `:authority`; `None` to leave it.
 fn replacement(encoded: &[u8], huffman: bool) -> Option<Vec<u8>> {
     let legal = |value: &[u8]| http::uri::Authority::try_from(value).is_ok();

@@ -81,6 +81,11 @@ impl Scanner {
         !matches!(self.state, State::Preface { .. })
     }
 
+    #[cfg(test)]
+    pub(super) fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
     /// Scans `window`, of which the first `from` octets were scanned before, and returns how many of its octets are final.
     ///
     /// The rest (at most [`MOST_HELD`] octets) must be the beginning of the next window.

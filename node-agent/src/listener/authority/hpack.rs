@@ -12,7 +12,7 @@ const LONGEST_VALUE: u32 = 512;
 const TABLE_LIMIT: u32 = 4096;
 /// The length of the name of each entry of the static table (RFC 7541, Appendix A). Index 1 is `:authority`.
 #[rustfmt::skip]
-const STATIC_NAMES: [u8; 61] = [
+pub(super) const STATIC_NAMES: [u8; 61] = [
     10, 7, 7, 5, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 14, 15, 15, 13, 6, 27, 3, 5, 13, 13, 19, 16, 16, 14, 16, 13, 12, 6, 4, 4,
     6, 7, 4, 4, 8, 17, 13, 8, 19, 13, 4, 8, 12, 18, 19, 5, 7, 7, 11, 6, 10, 25, 17, 10, 4, 3, 16,
 ];
@@ -137,6 +137,11 @@ impl Fields {
     /// A header block has ended; a field may not be cut by it.
     pub(super) fn end_block(&self) -> Result<(), Broken> {
         if matches!(self.state, State::Field) { Ok(()) } else { Err(Broken) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn table_sizes(&self) -> Vec<(usize, usize, bool)> {
+        self.table.entries.iter().map(|entry| (entry.name as usize, entry.value as usize, entry.authority)).collect()
     }
 
     fn begin(&mut self, octet: u8) -> Result<(), Broken> {
