@@ -19,7 +19,7 @@ mod bytes;
 mod kind;
 mod record;
 
-pub use batch::{BATCH_FORMAT, Batch, Encoded, LedgerError, Logged};
+pub use batch::{BATCH_FORMAT, Batch, Encoded, LedgerError, Logged, MAX_SPAN_MS};
 pub use kind::Kind;
 pub use record::{Personal, Record, RequestId};
 

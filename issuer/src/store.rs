@@ -13,17 +13,247 @@
 mod bundles;
 mod change;
 mod changes;
+mod connection;
 mod entries;
 mod error;
 mod join_tokens;
+mod ledger;
 mod nodes;
+mod row;
 mod slots;
+mod transaction;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mayfly_sdk::{Clock, Revision, TrustDomain};
+use parking_lot::Mutex;
+use tokio::sync::{MutexGuard, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 pub use bundles::{BundleRow, PutBundle};
 pub use change::{Change, Committed, Op};
 pub use changes::{ChangeRow, ChangedKind, History};
-pub use entries::{EntryRow, PutEntry, issuance};
+pub use connection::{Durability, Options};
+pub use entries::{EntryPages, EntryRow, PutEntry, issuance};
 pub use error::{Cause, StoreError};
 pub use join_tokens::JoinTokenRow;
+pub use ledger::Follower;
 pub use nodes::{EnrolNode, Enrolment, NodeRow, NodeState, ReattestNode, RenewNode, Renewal};
 pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
+
+use crate::ledger::{Encoded, Record};
+use changes::BeginEpoch;
+use connection::{Connection, Lock};
+use join_tokens::CreateJoinToken;
+use transaction::{Asked, Head, Work};
+use writer::{QUEUE, Request, Writer};
+
+/// A handle on the store. Cheap to clone; the writer ends with the last one, or at [`shut`](Self::shut).
+///
+/// Dropping the future of a request does not take the request back.
+#[derive(Clone)]
+pub struct Store(Arc<Shared>);
+
+struct Shared {
+    trust_domain: TrustDomain,
+    queue: mpsc::Sender<Request>,
+    reader: tokio::sync::Mutex<Connection>,
+    durable: watch::Receiver<u64>,
+    tasks: Mutex<JoinSet<()>>,
+    _lock: Lock,
+}
+
+/// What the issuer serves from memory, as the store holds it at start.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Whether the store was made just now.
+    pub fresh: bool,
+    /// The newest change.
+    pub revision: Revision,
+    /// Every registration entry. To be read before the first change.
+    pub entries: EntryPages,
+    /// Every bundle.
+    pub bundles: Vec<BundleRow>,
+    /// Every authority, by kind, issuer and generation.
+    pub slots: Vec<SlotRow>,
+    /// Every node.
+    pub nodes: Vec<NodeRow>,
+    /// Every join token that has not expired long since.
+    pub join_tokens: Vec<JoinTokenRow>,
+    /// The newest changes.
+    pub history: History,
+}
+
+impl Store {
+    /// Opens the store in `directory`, which is made (0700) if it is missing, and begins to write.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::Directory`], [`StoreError::NewerSchema`], [`StoreError::OtherTrustDomain`],
+    /// [`StoreError::Corrupt`], or what the disk says.
+    pub async fn open(directory: &Path, options: Options, clock: Clock) -> Result<(Self, Loaded), StoreError> {
+        let lock = connection::lock(directory)?;
+        let mut connection = connection::connect_writer(directory, &options).await?;
+        connection::migrate(&mut connection).await?;
+        let trust_domain = options.trust_domain.clone();
+        let (head, fresh) = head_or_first(&mut connection, &trust_domain).await?;
+        let loaded = Loaded {
+            fresh,
+            revision: head.revision,
+            entries: EntryPages::read(connection::connect_reader(directory).await?, trust_domain.to_string()),
+            bundles: bundles::load(&mut connection, trust_domain.as_str()).await?,
+            slots: slots::load(&mut connection, trust_domain.as_str()).await?,
+            nodes: nodes::load(&mut connection, trust_domain.as_str()).await?,
+            join_tokens: join_tokens::load(&mut connection, trust_domain.as_str()).await?,
+            history: changes::load(&mut connection, trust_domain.as_str(), head.revision).await?,
+        };
+
+        let (queue, requests) = mpsc::channel(QUEUE);
+        let (durable, followers) = watch::channel(head.batch);
+        let writer = Writer {
+            queue: requests,
+            clock,
+            directory: directory.into(),
+            options,
+            connection: Some(connection),
+            head,
+            durable,
+            in_doubt: false,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(writer.run());
+        let reader = tokio::sync::Mutex::new(connection::connect_reader(directory).await?);
+        let shared = Shared { trust_domain, queue, reader, durable: followers, tasks: Mutex::new(tasks), _lock: lock };
+        Ok((Self(Arc::new(shared)), loaded))
+    }
+
+    /// Makes records durable. They share one commit with whatever else waits; once this is `Ok`, what they record may
+    /// be released.
+    ///
+    /// # Errors
+    /// The disk's ([`StoreError::stops_issuing`]); [`StoreError::Ledger`] if a field is too long.
+    pub async fn record(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        // Here, so that many callers encode at the same time and the writer only joins.
+        let parts = Encoded::new(&records)?;
+        let (done, answer) = oneshot::channel();
+        self.ask(Request::Record { parts, done }, answer).await
+    }
+
+    /// Makes a change, as one revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`], [`StoreError::Conflict`], [`StoreError::Missing`], [`StoreError::TooLarge`], or the
+    /// disk's.
+    pub async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
+        self.work(change).await
+    }
+
+    /// Stores a join token.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it exists, or the disk's.
+    pub async fn create_join_token(&self, token: JoinTokenRow, records: Vec<Record>) -> Result<(), StoreError> {
+        self.work(CreateJoinToken { token, records }).await
+    }
+
+    /// Consumes a join token for a node key and enrols the node, at once or not at all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn enrol(&self, enrol: EnrolNode) -> Result<Enrolment, StoreError> {
+        self.work(enrol).await
+    }
+
+    /// Enrols a node anew that proved to hold its enrolled key.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn reattest_node(&self, reattest: ReattestNode) -> Result<Enrolment, StoreError> {
+        self.work(reattest).await
+    }
+
+    /// Renews a node's SVID once for each request id.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn renew_node(&self, renew: RenewNode) -> Result<Renewal, StoreError> {
+        self.work(renew).await
+    }
+
+    /// Begins a new epoch, after the store was restored from a backup: no revision of the old one is resumed from.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn begin_epoch(&self, records: Vec<Record>) -> Result<Revision, StoreError> {
+        self.work(BeginEpoch { records }).await
+    }
+
+    /// Answers what was asked before, refuses what comes after, and closes the database.
+    pub async fn shut(&self) {
+        if self.0.queue.send(Request::Shut).await.is_err() {
+            tracing::debug!("the store was shut before");
+        }
+        let mut tasks = std::mem::take(&mut *self.0.tasks.lock());
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(cause = %error, "the store's writer did not end well");
+            }
+        }
+    }
+
+    /// The trust domain that it belongs to.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.0.trust_domain
+    }
+
+    fn durable(&self) -> watch::Receiver<u64> {
+        self.0.durable.clone()
+    }
+
+    async fn reader(&self) -> MutexGuard<'_, Connection> {
+        self.0.reader.lock().await
+    }
+
+    async fn work<W: Work>(&self, work: W) -> Result<W::Answer, StoreError> {
+        let (to, answer) = oneshot::channel();
+        self.ask(Request::Work(Box::new(Asked { work, answer: to })), answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Request,
+        answer: oneshot::Receiver<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.0.queue.send(request).await.ok().ok_or(StoreError::Shut)?;
+        answer.await.unwrap_or(Err(StoreError::Shut))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("trust_domain", &self.0.trust_domain).finish_non_exhaustive()
+    }
+}
+
+/// Where the history stands; in a new store, where it begins, and `true`.
+async fn head_or_first(connection: &mut Connection, wanted: &TrustDomain) -> Result<(Head, bool), StoreError> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT trust_domain FROM store").fetch_optional(&mut *connection).await?;
+    let fresh = match found {
+        Some(found) if found != wanted.as_str() => {
+            return Err(StoreError::OtherTrustDomain { found, wanted: wanted.to_string() });
+        }
+        Some(_) => false,
+        None => {
+            sqlx::query("INSERT INTO store (trust_domain, epoch, n, next_order) VALUES ($1, 1, 0, 1)")
+                .bind(wanted.as_str())
+                .execute(&mut *connection)
+                .await?;
+            true
+        }
+    };
+    let head = Head::read(connection, wanted.as_str()).await?;
+    Ok((head.ok_or_else(|| StoreError::Corrupt { what: "its history is gone".into() })?, fresh))
+}

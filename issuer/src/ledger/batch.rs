@@ -18,6 +18,11 @@ use super::{Digest, Record};
 /// Version of the batch's layout. That of each record is in its own bytes.
 pub const BATCH_FORMAT: u16 = 1;
 
+/// The earliest and the latest record of a batch are no further apart, so that a time selects few batches.
+pub const MAX_SPAN_MS: i64 = 10_000;
+/// A batch that has more bytes takes no further records.
+const MAX_BYTES: usize = 4 << 20;
+
 const SALT: usize = 16;
 const LENGTH: usize = 4;
 /// What a typical issue takes, so that a batch's buffers grow once.
@@ -70,32 +75,48 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// The bytes of these records. One call to the kernel salts them all.
+    /// The bytes of these records: one part, unless they span more time or bytes than a batch does. One call to the
+    /// kernel salts them all.
     ///
     /// # Errors
     /// [`LedgerError::FieldTooLong`], [`LedgerError::NoRandomness`].
-    pub fn new(records: &[Record]) -> Result<Self, LedgerError> {
-        let mut encoded = Self {
+    pub fn new(records: &[Record]) -> Result<Vec<Self>, LedgerError> {
+        let mut salts = vec![0; records.len() * SALT];
+        SystemRandom::new().fill(&mut salts).map_err(|ring::error::Unspecified| LedgerError::NoRandomness)?;
+        let mut done = Vec::new();
+        let mut part = Self {
             records: Vec::with_capacity(records.len() * TYPICAL),
             personal: Vec::with_capacity(records.len() * TYPICAL / 2),
             ..Self::default()
         };
-        let mut salts = vec![0; records.len() * SALT];
-        SystemRandom::new().fill(&mut salts).map_err(|ring::error::Unspecified| LedgerError::NoRandomness)?;
         for (record, salt) in records.iter().zip(salts.chunks_exact(SALT)) {
-            encoded.push(record, salt)?;
+            if !part.takes(record.time_ms(), record.time_ms(), TYPICAL) {
+                done.push(std::mem::take(&mut part));
+            }
+            part.push(record, salt)?;
         }
-        Ok(encoded)
+        if part.count > 0 {
+            done.push(part);
+        }
+        Ok(done)
     }
 
-    /// Takes in another's records, after its own.
-    pub fn append(&mut self, other: &Self) {
-        if other.count == 0 {
-            return;
+    /// Adds `more` to the last of `parts` if a batch takes both, else as a part of its own.
+    pub fn gather(parts: &mut Vec<Self>, more: Self) {
+        match parts.last_mut() {
+            Some(last) if last.takes(more.first_ms, more.last_ms, more.size()) => {
+                last.records.extend_from_slice(&more.records);
+                last.personal.extend_from_slice(&more.personal);
+                last.cover(more.first_ms, more.last_ms, more.count);
+            }
+            _ => parts.push(more),
         }
-        self.records.extend_from_slice(&other.records);
-        self.personal.extend_from_slice(&other.personal);
-        self.cover(other.first_ms, other.last_ms, other.count);
+    }
+
+    /// Bytes of both parts together.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.records.len() + self.personal.len()
     }
 
     fn push(&mut self, record: &Record, salt: &[u8]) -> Result<(), LedgerError> {
@@ -114,6 +135,11 @@ impl Encoded {
         self.records.extend_from_slice(&digest);
         self.cover(record.time_ms(), record.time_ms(), 1);
         Ok(())
+    }
+
+    fn takes(&self, first_ms: i64, last_ms: i64, bytes: usize) -> bool {
+        let span_ms = last_ms.max(self.last_ms).saturating_sub(first_ms.min(self.first_ms));
+        self.count == 0 || (span_ms <= MAX_SPAN_MS && self.size() + bytes <= MAX_BYTES)
     }
 
     fn cover(&mut self, first_ms: i64, last_ms: i64, count: u32) {
@@ -222,10 +248,7 @@ impl Batch {
 const CUT: LedgerError = LedgerError::Malformed("a batch is cut short");
 
 /// Appends what `write` writes, its length before it, and returns it.
-fn item(
-    to: &mut Vec<u8>,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), LedgerError>,
-) -> Result<&[u8], LedgerError> {
+fn item(to: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), LedgerError>) -> Result<&[u8], LedgerError> {
     let length_at = to.len();
     to.extend_from_slice(&[0; LENGTH]);
     write(to)?;

@@ -43,11 +43,7 @@ mod tag {
 }
 
 /// Appends the canonical bytes of `record`.
-pub(super) fn write_record(
-    to: &mut Vec<u8>,
-    record: &Record,
-    commitment: Option<&Digest>,
-) -> Result<(), LedgerError> {
+pub(super) fn write_record(to: &mut Vec<u8>, record: &Record, commitment: Option<&Digest>) -> Result<(), LedgerError> {
     to.push(VERSION);
     to.extend_from_slice(&record.kind.code().to_be_bytes());
     to.extend_from_slice(record.event.as_bytes());

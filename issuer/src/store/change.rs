@@ -2,8 +2,13 @@
 
 use mayfly_sdk::{Revision, SpiffeId, Timestamp, TrustDomain};
 
-use super::{NodeState, PutBundle, PutEntry, PutSlot};
+use super::changes::{self, ChangedKind, Touched};
+use super::transaction::{Tx, Work};
+use super::{NodeState, PutBundle, PutEntry, PutSlot, StoreError, bundles, entries, nodes, slots};
 use crate::ledger::Record;
+
+/// Operations of one change, at most.
+const MAX_OPS: usize = 1 << 21;
 
 /// Operations that become visible together, in one transaction and as one revision, with the records that say so.
 #[derive(Debug, Clone)]
@@ -14,7 +19,7 @@ pub struct Change {
     ///
     /// [`StoreError::Stale`]: super::StoreError::Stale
     pub expect: Option<Revision>,
-    /// In this order. If one fails, none happened.
+    /// In this order. If one fails, none happened. Without any, the change makes no revision.
     pub ops: Vec<Op>,
     /// Written in the same transaction. A record without a revision gets that of the change.
     pub records: Vec<Record>,
@@ -73,5 +78,79 @@ impl Change {
     #[must_use]
     pub fn new(at: Timestamp) -> Self {
         Self { at, expect: None, ops: Vec::new(), records: Vec::new() }
+    }
+}
+
+impl Work for Change {
+    type Answer = Committed;
+
+    async fn run(self, tx: &mut Tx<'_>) -> Result<Committed, StoreError> {
+        let Self { at, expect, ops, records } = self;
+        let current = tx.head.revision;
+        if expect.is_some_and(|expected| expected != current) {
+            return Err(StoreError::Stale { current });
+        }
+        if ops.len() > MAX_OPS {
+            return Err(StoreError::TooLarge { what: format!("a change has at most {MAX_OPS} operations") });
+        }
+        let mut committed = Committed { revision: current, first_order: tx.head.next_order };
+        if !ops.is_empty() {
+            committed.revision = current.next();
+            tx.head.revision = committed.revision;
+            let touched = apply(tx, ops, at).await?;
+            changes::insert(tx, &touched).await?;
+        }
+        tx.record_at(records, committed.revision)?;
+        Ok(committed)
+    }
+}
+
+/// Does the operations in their order, those on neighbouring entries together.
+async fn apply(tx: &mut Tx<'_>, ops: Vec<Op>, at: Timestamp) -> Result<Vec<Touched>, StoreError> {
+    let mut touched = Vec::with_capacity(ops.len());
+    let mut puts = Vec::new();
+    for op in ops {
+        let (kind, key, deleted) = op.touches();
+        touched.push(Touched { kind, key, deleted });
+        match op {
+            Op::PutEntry(put) => {
+                puts.push(put);
+                continue;
+            }
+            other => {
+                entries::put(tx, std::mem::take(&mut puts), at).await?;
+                other.run(tx).await?;
+            }
+        }
+    }
+    entries::put(tx, puts, at).await?;
+    Ok(touched)
+}
+
+impl Op {
+    fn touches(&self) -> (ChangedKind, String, bool) {
+        match self {
+            Self::PutEntry(put) => (ChangedKind::Entry, put.uid.clone(), false),
+            Self::DeleteEntry { uid } => (ChangedKind::Entry, uid.clone(), true),
+            Self::PutBundle(put) => (ChangedKind::Bundle, put.trust_domain.to_string(), false),
+            Self::DeleteBundle { trust_domain } => (ChangedKind::Bundle, trust_domain.to_string(), true),
+            Self::PutSlot(put) => (ChangedKind::Slot, put.row.id.clone(), false),
+            Self::DeleteSlot { id } => (ChangedKind::Slot, id.clone(), true),
+            Self::SetNodeState { spiffe_id, .. } => (ChangedKind::Node, spiffe_id.to_string(), false),
+            Self::EvictNode { spiffe_id } => (ChangedKind::Node, spiffe_id.to_string(), true),
+        }
+    }
+
+    async fn run(self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        match self {
+            Self::PutEntry(_) => Ok(()),
+            Self::DeleteEntry { uid } => entries::delete(tx, &uid).await,
+            Self::PutBundle(put) => bundles::put(tx, put).await,
+            Self::DeleteBundle { trust_domain } => bundles::delete(tx, &trust_domain).await,
+            Self::PutSlot(put) => slots::put(tx, *put).await,
+            Self::DeleteSlot { id } => slots::delete(tx, &id).await,
+            Self::SetNodeState { spiffe_id, state } => nodes::set_state(tx, &spiffe_id, state).await,
+            Self::EvictNode { spiffe_id } => nodes::evict(tx, &spiffe_id).await,
+        }
     }
 }

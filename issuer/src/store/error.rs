@@ -1,9 +1,12 @@
 //! Why the store did not do what it was asked.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mayfly_sdk::{Reason, Refusal, Revision};
+
+use crate::ledger::LedgerError;
 
 /// Why the store did not do what it was asked. Whatever the variant, nothing of the request is visible.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -33,6 +36,10 @@ pub enum StoreError {
         /// What is too large, and the limit.
         what: String,
     },
+
+    /// A record cannot be written down, or was altered since.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
 
     // The operator's move: at run time. The writer tries again with the next request.
     /// The disk or the quota is full. Nothing is issued until there is room.
@@ -120,9 +127,15 @@ impl StoreError {
             Self::Conflict { .. } => Reason::Conflict,
             Self::Missing { .. } => Reason::NotFound,
             Self::TooLarge { .. } => Reason::InvalidArgument,
+            Self::Ledger(error) => error.reason(),
             Self::Full(_) => Reason::StoreFull,
             Self::ReadOnly(_) => Reason::StoreReadOnly,
-            Self::Io(_) | Self::Directory { .. } => Reason::StoreUnavailable,
+            Self::Io(_) => Reason::StoreUnavailable,
+            Self::Directory { source, .. } => match source.kind() {
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Reason::StoreReadOnly,
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Reason::StoreFull,
+                _ => Reason::StoreUnavailable,
+            },
             Self::Corrupt { .. } => Reason::StoreCorrupt,
             Self::Diverged { .. } => Reason::StoreDiverged,
             Self::InUse { .. } => Reason::StoreInUse,
@@ -131,6 +144,27 @@ impl StoreError {
             Self::Shut => Reason::ShuttingDown,
             Self::Statement(_) => Reason::Internal,
         }
+    }
+
+    /// Whether the request itself is at fault, so that others go on.
+    pub(super) fn is_requests_own(&self) -> bool {
+        matches!(
+            self,
+            Self::Stale { .. } | Self::Conflict { .. } | Self::Missing { .. } | Self::TooLarge { .. } | Self::Ledger(_)
+        )
+    }
+
+    /// A conflict with these words, if the database refused a duplicate.
+    pub(super) fn if_taken(error: sqlx::Error, what: &str) -> Self {
+        match &error {
+            sqlx::Error::Database(refused) if refused.is_unique_violation() => Self::Conflict { what: what.into() },
+            _ => error.into(),
+        }
+    }
+
+    /// Missing, if a statement that should have touched one row touched none.
+    pub(super) fn if_missing(rows: u64, what: impl FnOnce() -> String) -> Result<(), Self> {
+        if rows == 0 { Err(Self::Missing { what: what() }) } else { Ok(()) }
     }
 
     /// Whether the disk stands in the way, so that nothing at all can be recorded now: for readiness.
@@ -151,22 +185,35 @@ impl From<StoreError> for Refusal {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let primary = match &error {
-            sqlx::Error::Database(database) => database.code().and_then(|code| code.parse::<i32>().ok()),
-            _ => None,
-        };
-        // The low byte of SQLite's extended result code is the primary one: https://www.sqlite.org/rescode.html
-        match (primary.map(|code| code & 0xff), error) {
-            (Some(13), error) => Self::Full(Arc::new(error)),
-            (Some(8), error) => Self::ReadOnly(Arc::new(error)),
-            (Some(11 | 26), error) => Self::Corrupt { what: error.to_string() },
-            (Some(5 | 6 | 10 | 14), error) | (None, error @ sqlx::Error::Io(_)) => Self::Io(Arc::new(error)),
-            (Some(19), error) => Self::Conflict { what: format!("a name is taken: {error}") },
-            (None, error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_))) => {
-                Self::Corrupt { what: error.to_string() }
-            }
-            (None, sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed) => Self::Shut,
-            (_, error) => Self::Statement(Arc::new(error)),
+        match &error {
+            sqlx::Error::Database(refused) => match refused.code().and_then(|code| code.parse().ok()) {
+                Some(code) => Self::from_sqlite(code, error),
+                None => Self::Statement(Arc::new(error)),
+            },
+            sqlx::Error::Io(_) => Self::Io(Arc::new(error)),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt { what: error.to_string() },
+            sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Self::Shut,
+            _ => Self::Statement(Arc::new(error)),
+        }
+    }
+}
+
+impl StoreError {
+    /// By SQLite's extended result code, whose low byte is the primary one (<https://www.sqlite.org/rescode.html>).
+    fn from_sqlite(code: i32, error: sqlx::Error) -> Self {
+        const IOERR_SHMSIZE: i32 = 4874;
+        match (code, code & 0xff) {
+            // FULL, and the shared memory beside the log that could not grow.
+            (IOERR_SHMSIZE, _) | (_, 13) => Self::Full(Arc::new(error)),
+            // READONLY
+            (_, 8) => Self::ReadOnly(Arc::new(error)),
+            // BUSY, LOCKED, IOERR, CANTOPEN
+            (_, 5 | 6 | 10 | 14) => Self::Io(Arc::new(error)),
+            // CORRUPT, NOTADB
+            (_, 11 | 26) => Self::Corrupt { what: error.to_string() },
+            // CONSTRAINT
+            (_, 19) => Self::Conflict { what: "something with this name or id exists already".into() },
+            _ => Self::Statement(Arc::new(error)),
         }
     }
 }

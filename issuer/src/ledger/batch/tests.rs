@@ -33,7 +33,7 @@ fn serial(ms: i64) -> Serial {
 }
 
 fn batch(records: &[Record]) -> Batch {
-    let Encoded { records, personal, count, .. } = Encoded::new(records).unwrap();
+    let Encoded { records, personal, count, .. } = Encoded::new(records).unwrap().remove(0);
     Batch { id: 9, format: BATCH_FORMAT, count, records: records.into(), personal: personal.into() }
 }
 
@@ -106,6 +106,23 @@ fn every_flipped_byte_is_noticed() {
         bytes[at] ^= 1;
         assert!(Batch { personal: bytes.into(), ..whole.clone() }.read().is_err(), "byte {at} of the personal part");
     }
+}
+
+#[test]
+fn a_batch_spans_a_bounded_time_and_a_bounded_size() {
+    let at = |ms: i64| Record::new(Kind::Refused, serial(ms));
+    let parts = Encoded::new(&[at(0), at(MAX_SPAN_MS), at(MAX_SPAN_MS + 1), at(5)]).unwrap();
+    let spans: Vec<_> = parts.iter().map(|part| (part.first_ms, part.last_ms, part.count)).collect();
+    assert_eq!(spans, [(0, MAX_SPAN_MS, 2), (5, MAX_SPAN_MS + 1, 2)]);
+
+    let mut joined = Vec::new();
+    for ms in [3, 4, MAX_SPAN_MS + 3, MAX_SPAN_MS + 4] {
+        Encoded::new(&[at(ms)]).unwrap().into_iter().for_each(|part| Encoded::gather(&mut joined, part));
+    }
+    assert_eq!(joined.iter().map(|part| part.count).collect::<Vec<_>>(), [3, 1]);
+
+    let big = Record { personal: Personal { detail: Some("d".repeat(4096).into()), ..Personal::default() }, ..at(1) };
+    assert!(Encoded::new(&vec![big; 2000]).unwrap().iter().all(|part| part.size() < MAX_BYTES + 8192));
 }
 
 #[test]
