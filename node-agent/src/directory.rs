@@ -26,7 +26,9 @@ struct Inner {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// A system call failed.
-    #[error("could not {doing} {path}: {cause}; check that the directory exists on a writable disk with room, and belongs to this user")]
+    #[error(
+        "could not {doing} {path}: {cause}; check that the directory exists on a writable disk with room, and belongs to this user"
+    )]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -46,7 +48,9 @@ pub enum DirectoryError {
         mode: u32,
     },
     /// A file is there and cannot be used. Guessing would be worse: a node that forgets its key cannot come back by itself.
-    #[error("{file} in the state directory cannot be used: {why}; restore it, or remove it and enrol the node anew with a join token")]
+    #[error(
+        "{file} in the state directory cannot be used: {why}; restore it, or remove it and enrol the node anew with a join token"
+    )]
     Unreadable {
         /// Its name.
         file: &'static str,
@@ -73,13 +77,14 @@ impl Directory {
             return Err(DirectoryError::Unsafe { path: path.to_owned(), owner: metadata.uid(), mode });
         }
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
-        let lock = Flock::lock(file.map_err(io("write in"))?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-            if errno == nix::Error::EWOULDBLOCK {
-                DirectoryError::InUse(path.to_owned())
-            } else {
-                DirectoryError::Io { doing: "lock", path: path.to_owned(), cause: errno.into() }
-            }
-        })?;
+        let lock =
+            Flock::lock(file.map_err(io("write in"))?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+                if errno == nix::Error::EWOULDBLOCK {
+                    DirectoryError::InUse(path.to_owned())
+                } else {
+                    DirectoryError::Io { doing: "lock", path: path.to_owned(), cause: errno.into() }
+                }
+            })?;
         Ok(Self(Arc::new(Inner { path: path.to_owned(), _lock: lock })))
     }
 
@@ -117,14 +122,20 @@ impl Directory {
         file.write_all(bytes).map_err(self.io("write", name))?;
         file.sync_all().map_err(self.io("sync", name))?;
         std::fs::rename(&fresh, self.0.path.join(name)).map_err(self.io("replace", name))?;
-        File::open(&self.0.path).and_then(|directory| directory.sync_all()).map_err(self.io("sync the directory of", name))
+        File::open(&self.0.path)
+            .and_then(|directory| directory.sync_all())
+            .map_err(self.io("sync the directory of", name))
     }
 
     /// As [`Directory::replace`], off the async workers.
     ///
     /// # Errors
     /// As [`Directory::replace`].
-    pub(crate) async fn replace_later(&self, name: &'static str, bytes: Zeroizing<Vec<u8>>) -> Result<(), DirectoryError> {
+    pub(crate) async fn replace_later(
+        &self,
+        name: &'static str,
+        bytes: Zeroizing<Vec<u8>>,
+    ) -> Result<(), DirectoryError> {
         let directory = self.clone();
         let written = tokio::task::spawn_blocking(move || directory.replace(name, &bytes)).await;
         written.unwrap_or_else(|stopped| Err(self.io("write", name)(io::Error::other(stopped))))

@@ -236,15 +236,22 @@ impl Holdings {
         let bundle = match HeldBundle::read(wire) {
             Ok(bundle) => bundle,
             Err(refusal) => {
-                tracing::warn!(trust_domain = wire.trust_domain, reason = refusal.reason.code(), "a bundle cannot be read");
+                tracing::warn!(
+                    trust_domain = wire.trust_domain,
+                    reason = refusal.reason.code(),
+                    "a bundle cannot be read"
+                );
                 return;
             }
         };
         let newer = self.bundles.get(bundle.trust_domain()).filter(|held| held.sequence() > bundle.sequence());
         if let Some(held) = newer.filter(|_| same_epoch) {
             tracing::warn!(
-                trust_domain = wire.trust_domain, sequence = wire.sequence, held = held.sequence(),
-                reason = "bundle_older", "an older bundle was not taken"
+                trust_domain = wire.trust_domain,
+                sequence = wire.sequence,
+                held = held.sequence(),
+                reason = "bundle_older",
+                "an older bundle was not taken"
             );
             return;
         }

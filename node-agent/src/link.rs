@@ -137,8 +137,11 @@ impl Link {
         }
         let tls = presented.tls(&settings.trust_domain, &clock, true)?;
         let anonymous_tls = presented.tls(&settings.trust_domain, &clock, false)?;
-        let greeter =
-            Greeter { trust_domain: settings.trust_domain.clone(), boot_id: settings.boot_id.clone(), clock: clock.clone() };
+        let greeter = Greeter {
+            trust_domain: settings.trust_domain.clone(),
+            boot_id: settings.boot_id.clone(),
+            clock: clock.clone(),
+        };
         streams.holds(holdings.revision());
         let (holdings, holdings_view) = watch::channel(holdings);
         let (status, status_view) = watch::channel(LinkStatus::starting());
@@ -230,7 +233,14 @@ impl Link {
         }
         let pause = self.backoff.failed(None).min(self.bound());
         let attempt = self.backoff.failures();
-        tracing::warn!(reason, what = why.what, remedy, attempt, pause_ms = pause.as_millis(), "not in sync with any issuer");
+        tracing::warn!(
+            reason,
+            what = why.what,
+            remedy,
+            attempt,
+            pause_ms = pause.as_millis(),
+            "not in sync with any issuer"
+        );
         self.set_state(LinkState::Disconnected(why.clone()));
         pause
     }
@@ -275,7 +285,9 @@ pub enum LinkError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The state is of a node of another trust domain.
-    #[error("the state directory is of a node of {enrolled}, and the configuration says {configured}: correct trust_domain, or use another state_dir")]
+    #[error(
+        "the state directory is of a node of {enrolled}, and the configuration says {configured}: correct trust_domain, or use another state_dir"
+    )]
     OtherTrustDomain {
         /// Where the node is enrolled.
         enrolled: String,

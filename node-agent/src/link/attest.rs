@@ -65,7 +65,11 @@ async fn exchange(
     let (requests, outbound) = mpsc::channel(2);
     send(&requests, Ask::Start(start)).await?;
     let mut client = NodeServiceClient::new(channel);
-    let mut answers = client.attest(ReceiverStream::new(outbound)).await.map_err(|status| Refusal::from_status(&status))?.into_inner();
+    let mut answers = client
+        .attest(ReceiverStream::new(outbound))
+        .await
+        .map_err(|status| Refusal::from_status(&status))?
+        .into_inner();
     let Answer::Challenge(challenge) = next(&mut answers).await? else { return Err(out_of_order()) };
     check_hello(challenge.hello.as_ref(), greeter)?;
     let signature = answer(key, &challenge.nonce, &exporter)?;
@@ -91,7 +95,9 @@ async fn send(requests: &mpsc::Sender<node::AttestRequest>, message: Ask) -> Res
 
 async fn next(answers: &mut tonic::Streaming<node::AttestResponse>) -> Result<Answer, Refusal> {
     let answer = answers.message().await.map_err(|status| Refusal::from_status(&status))?;
-    answer.and_then(|answer| answer.message).ok_or_else(|| Refusal::new(Reason::Unavailable, "the issuer ended the attestation"))
+    answer
+        .and_then(|answer| answer.message)
+        .ok_or_else(|| Refusal::new(Reason::Unavailable, "the issuer ended the attestation"))
 }
 
 fn out_of_order() -> Refusal {

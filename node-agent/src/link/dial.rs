@@ -33,14 +33,23 @@ pub(super) struct Dialed {
 /// [`Reason::PeerUnreachable`], [`Reason::HandshakeTimeout`], [`Reason::HandshakeFailed`], or the reason why the issuer's chain is not
 /// believed.
 pub(super) async fn dial(address: &str, tls: &ClientTls) -> Result<Dialed, Refusal> {
-    let unreachable = |error: io::Error| Refusal::new(Reason::PeerUnreachable, format!("cannot connect to the issuer at {address}: {error}"));
+    let unreachable = |error: io::Error| {
+        Refusal::new(Reason::PeerUnreachable, format!("cannot connect to the issuer at {address}: {error}"))
+    };
     let late = |_| Refusal::new(Reason::HandshakeTimeout, format!("the issuer at {address} did not answer in time"));
-    let tcp = tokio::time::timeout(HANDSHAKE_WITHIN, TcpStream::connect(address)).await.map_err(late)?.map_err(unreachable)?;
+    let tcp = tokio::time::timeout(HANDSHAKE_WITHIN, TcpStream::connect(address))
+        .await
+        .map_err(late)?
+        .map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
     // Not sent (the configuration switches SNI off) and not compared: the issuer is authorized by its SPIFFE ID.
-    let name = ServerName::try_from("issuer.invalid").map_err(|error| Refusal::new(Reason::TlsSetup, error.to_string()))?;
+    let name =
+        ServerName::try_from("issuer.invalid").map_err(|error| Refusal::new(Reason::TlsSetup, error.to_string()))?;
     let handshake = TlsConnector::from(tls.rustls()).connect(name, tcp);
-    let stream = tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await.map_err(late)?.map_err(|error| refusal_of(address, &error))?;
+    let stream = tokio::time::timeout(HANDSHAKE_WITHIN, handshake)
+        .await
+        .map_err(late)?
+        .map_err(|error| refusal_of(address, &error))?;
     let mut exporter = [0; 32];
     stream
         .get_ref()

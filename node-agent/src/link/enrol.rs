@@ -85,7 +85,8 @@ impl Link {
     /// Checks what attestation has brought, and remembers it before using it.
     async fn enrolled(&mut self, attested: wire::Attested, token_fingerprint: Option<String>) -> Result<(), Refusal> {
         let trust_domain = &self.settings.trust_domain;
-        let sent = attested.svid.ok_or_else(|| Refusal::new(Reason::MessageInvalid, "the issuer attested without an SVID"))?;
+        let sent =
+            attested.svid.ok_or_else(|| Refusal::new(Reason::MessageInvalid, "the issuer attested without an SVID"))?;
         let bundle = Bundle::from_spiffe_json(trust_domain.clone(), &attested.bundle)?;
         let document = String::from_utf8(attested.bundle.to_vec())
             .map_err(|error| Refusal::new(Reason::BundleInvalid, format!("the bundle is not text: {error}")))?;

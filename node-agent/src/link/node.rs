@@ -36,7 +36,8 @@ pub(super) fn node_key(directory: &Directory) -> Result<PrivateKey, DirectoryErr
 /// # Errors
 /// [`Reason::StateUnwritable`] or [`Reason::KeyFailed`]; the old key is then still there.
 pub(super) async fn replace_node_key(directory: &Directory) -> Result<PrivateKey, Refusal> {
-    let key = PrivateKey::generate(KeyAlgorithm::EcP256).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
+    let key =
+        PrivateKey::generate(KeyAlgorithm::EcP256).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
     let pkcs8 = Zeroizing::new(key.expose_pkcs8().to_vec());
     let saved = directory.replace_later(KEY_FILE, pkcs8).await;
     saved.map_err(|error| Refusal::new(Reason::StateUnwritable, error.to_string()))?;
@@ -83,12 +84,14 @@ impl NodeSvid {
         clock: &Clock,
     ) -> Result<Self, Refusal> {
         let chain: Vec<_> = sent.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-        let svid = X509Svid::new(chain, key.clone()).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
+        let svid =
+            X509Svid::new(chain, key.clone()).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
         let issuers_now = svid.validity().not_after().saturating_sub(Ttl::from_s(sent.lifetime_s));
         let peer = x509::verify(svid.chain(), trust, issuers_now, Usage::Any)
             .map_err(|error| Refusal::new(error.reason(), format!("the node's new SVID does not verify: {error}")))?;
         let id = peer.spiffe_id();
-        if id.as_str() != sent.spiffe_id || id.trust_domain() != trust_domain || !id.path().starts_with("/mayfly/node/") {
+        if id.as_str() != sent.spiffe_id || id.trust_domain() != trust_domain || !id.path().starts_with("/mayfly/node/")
+        {
             let what = format!("the issuer sent an SVID of {id}, which is not a node of {trust_domain}");
             return Err(Refusal::new(Reason::UnauthorizedPeer, what));
         }
@@ -160,7 +163,11 @@ impl Presented {
     /// [`Reason::TlsSetup`].
     pub(super) fn tls(&self, trust_domain: &TrustDomain, clock: &Clock, with_svid: bool) -> Result<ClientTls, Refusal> {
         let svid = Arc::clone(&self.svid);
-        let credentials = if with_svid { Credentials::from_svids(move || svid.load().as_deref().cloned()) } else { Credentials::none() };
+        let credentials = if with_svid {
+            Credentials::from_svids(move || svid.load().as_deref().cloned())
+        } else {
+            Credentials::none()
+        };
         let authorizer = Authorizer::issuer_of(trust_domain.clone());
         ClientTls::new(credentials, Trust::following(Arc::clone(&self.trust)), authorizer, clock, &Options::grpc())
     }

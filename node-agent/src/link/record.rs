@@ -112,7 +112,8 @@ mod tests {
     async fn a_pending_renewal_survives_a_restart() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("state");
-        let mut record = NodeRecord::new("example.org".into(), "spiffe://example.org/mayfly/node/x/1".into(), "{}".into());
+        let mut record =
+            NodeRecord::new("example.org".into(), "spiffe://example.org/mayfly/node/x/1".into(), "{}".into());
         record.set_chain(&[CertificateDer::from(vec![1, 2, 3])]);
         record.pending = Some(PendingRenewal::begin(7).unwrap());
         record.save(&Directory::open(&path).unwrap()).await.unwrap();

@@ -43,7 +43,8 @@ impl Renewal {
 
     /// Asks the issuer. The request must be on disk by now.
     pub(super) fn ask(&mut self, client: NodeClient, pending: &PendingRenewal) {
-        let request = node::RenewNodeRequest { request_id: pending.request_id().into(), generation: pending.generation };
+        let request =
+            node::RenewNodeRequest { request_id: pending.request_id().into(), generation: pending.generation };
         self.step = Some(Box::pin(ask(client, request, self.pause())));
     }
 
@@ -83,6 +84,8 @@ async fn ask(mut client: NodeClient, request: node::RenewNodeRequest, pause: Dur
     let late = |_| Refusal::new(Reason::HandshakeTimeout, "the issuer did not answer the renewal in time");
     let answer = tokio::time::timeout(ANSWER_WITHIN, client.renew_node(request)).await.map_err(late)?;
     let answer = answer.map_err(|status| Refusal::from_status(&status))?.into_inner();
-    let svid = answer.svid.ok_or_else(|| Refusal::new(Reason::MessageInvalid, "the issuer answered the renewal without an SVID"))?;
+    let svid = answer
+        .svid
+        .ok_or_else(|| Refusal::new(Reason::MessageInvalid, "the issuer answered the renewal without an SVID"))?;
     Ok(Renewed::Svid(svid))
 }

@@ -47,18 +47,28 @@ impl Session {
         greeter: &Greeter,
         held: Option<Revision>,
     ) -> Result<Self, Refusal> {
-        let late = |_| Refusal::new(Reason::HandshakeTimeout, format!("the issuer at {issuer} did not say hello in time"));
+        let late =
+            |_| Refusal::new(Reason::HandshakeTimeout, format!("the issuer at {issuer} did not say hello in time"));
         let opened = Self::greet(channel, issuer.clone(), greeter, held);
         tokio::time::timeout(HELLO_WITHIN, opened).await.map_err(late)?
     }
 
-    async fn greet(channel: Channel, issuer: String, greeter: &Greeter, held: Option<Revision>) -> Result<Self, Refusal> {
+    async fn greet(
+        channel: Channel,
+        issuer: String,
+        greeter: &Greeter,
+        held: Option<Revision>,
+    ) -> Result<Self, Refusal> {
         let mut client = NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (requests, outbound) = mpsc::channel(8);
         let asked_ms = greeter.clock.now_ms();
         let start = node::SyncStart { hello: Some(greeter.hello()), held: held.map(to_wire) };
         send(&requests, Ask::Start(start)).await?;
-        let mut updates = client.sync(ReceiverStream::new(outbound)).await.map_err(|status| Refusal::from_status(&status))?.into_inner();
+        let mut updates = client
+            .sync(ReceiverStream::new(outbound))
+            .await
+            .map_err(|status| Refusal::from_status(&status))?
+            .into_inner();
         let Update::Hello(node::SyncHello { hello }) = next(&mut updates).await? else {
             return Err(Refusal::new(Reason::MessageInvalid, "the issuer did not say hello first"));
         };

@@ -65,8 +65,10 @@ impl Link {
         self.status.send_modify(|status| status.clock_skew_ms = Some(skew_ms));
         if skew_ms.unsigned_abs() > MAX_SKEW_MS {
             tracing::warn!(
-                skew_ms, issuer = session.issuer,
-                remedy = "synchronise the clocks of both machines (NTP)", "the clocks of this node and the issuer differ"
+                skew_ms,
+                issuer = session.issuer,
+                remedy = "synchronise the clocks of both machines (NTP)",
+                "the clocks of this node and the issuer differ"
             );
         }
     }
@@ -121,7 +123,11 @@ impl Link {
         record.bundle = String::from_utf8_lossy(own.document()).into_owned();
         if let Err(refusal) = record.save(&self.directory).await {
             // The newest bundle is in use; the one on disk still verifies an issuer, or a restart asks for a token.
-            tracing::error!(reason = refusal.reason.code(), what = refusal.what, "the newest bundle was not remembered");
+            tracing::error!(
+                reason = refusal.reason.code(),
+                what = refusal.what,
+                "the newest bundle was not remembered"
+            );
         }
         Ok(())
     }
@@ -137,7 +143,9 @@ impl Link {
 
     fn renewal_in(&self, renewal: &Renewal) -> Duration {
         match &self.svid {
-            Some(svid) if !renewal.must_dial && !svid.must_be_renewed(&self.clock) => svid.renewal_in(&self.clock).min(LOOK_AGAIN),
+            Some(svid) if !renewal.must_dial && !svid.must_be_renewed(&self.clock) => {
+                svid.renewal_in(&self.clock).min(LOOK_AGAIN)
+            }
             Some(_) => Duration::ZERO,
             None => LOOK_AGAIN,
         }

@@ -29,7 +29,9 @@ impl JoinToken {
         let shown = file.display();
         match tokio::fs::metadata(file).await {
             Ok(metadata) if metadata.len() <= MAX_BYTES => {}
-            Ok(_) => return Err(Refusal::new(Reason::InvalidArgument, format!("{shown} is too long for a join token"))),
+            Ok(_) => {
+                return Err(Refusal::new(Reason::InvalidArgument, format!("{shown} is too long for a join token")));
+            }
             Err(error) => return Err(missing(format!("the join token cannot be read from {shown}: {error}"))),
         }
         let text = tokio::fs::read_to_string(file).await.map(Zeroizing::new);
@@ -37,7 +39,9 @@ impl JoinToken {
         if text.trim().is_empty() {
             return Err(missing(format!("{shown} is empty")));
         }
-        text.trim().parse().map_err(|refusal: Refusal| Refusal::new(refusal.reason, format!("{shown}: {}", refusal.what)))
+        text.trim()
+            .parse()
+            .map_err(|refusal: Refusal| Refusal::new(refusal.reason, format!("{shown}: {}", refusal.what)))
     }
 
     /// What the issuer is shown.
@@ -61,7 +65,12 @@ impl FromStr for JoinToken {
     type Err = Refusal;
 
     fn from_str(text: &str) -> Result<Self, Refusal> {
-        let malformed = || Refusal::new(Reason::InvalidArgument, "a join token is written as the token, a dot, and 64 hexadecimal digits");
+        let malformed = || {
+            Refusal::new(
+                Reason::InvalidArgument,
+                "a join token is written as the token, a dot, and 64 hexadecimal digits",
+            )
+        };
         let (secret, pin) = text.rsplit_once('.').ok_or_else(malformed)?;
         if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(malformed());
@@ -90,7 +99,9 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused() {
-        for text in ["", ".", "s3cret", "s3cret.00", &format!(".{}", "0".repeat(64)), &format!("a b.{}", "0".repeat(64))] {
+        for text in
+            ["", ".", "s3cret", "s3cret.00", &format!(".{}", "0".repeat(64)), &format!("a b.{}", "0".repeat(64))]
+        {
             assert_eq!(text.parse::<JoinToken>().unwrap_err().reason, Reason::InvalidArgument, "{text}");
         }
     }
