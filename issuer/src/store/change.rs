@@ -113,10 +113,7 @@ async fn apply(tx: &mut Tx<'_>, ops: Vec<Op>, at: Timestamp) -> Result<Vec<Touch
         let (kind, key, deleted) = op.touches();
         touched.push(Touched { kind, key, deleted });
         match op {
-            Op::PutEntry(put) => {
-                puts.push(put);
-                continue;
-            }
+            Op::PutEntry(put) => puts.push(put),
             other => {
                 entries::put(tx, std::mem::take(&mut puts), at).await?;
                 other.run(tx).await?;

@@ -63,7 +63,7 @@ pub(super) fn selectors(row: &Row, index: usize) -> Result<Vec<Selector>, StoreE
 
 /// Selectors as a JSON array.
 pub(super) fn selectors_text(selectors: &[Selector]) -> String {
-    serde_json::Value::from_iter(selectors.iter().map(Selector::as_str)).to_string()
+    selectors.iter().map(Selector::as_str).collect::<serde_json::Value>().to_string()
 }
 
 /// Certificates as one value: each a length (32 bits, big-endian) and DER.

@@ -83,23 +83,23 @@ async fn many_callers_share_few_commits(place: Place) {
 
 async fn a_follower_misses_nothing_and_waits_at_the_end(place: Place) {
     let (store, _) = place.open().await;
-    let mut sent = Vec::new();
-    let send = async |store: &Store, sent: &mut Vec<Serial>, count: usize| {
+    let mut events = Vec::new();
+    let send = async |store: &Store, events: &mut Vec<Serial>, count: usize| {
         for _ in 0..count {
             let record = place.record(Kind::Refused);
-            sent.push(record.event);
+            events.push(record.event);
             store.record(vec![record]).await.unwrap();
         }
     };
-    send(&store, &mut sent, 30).await;
+    send(&store, &mut events, 30).await;
     let mut from_the_tail = store.follow(10).await.unwrap();
     let mut from_now = store.subscribe().await.unwrap();
-    send(&store, &mut sent, 100).await;
-    assert_eq!(read(&mut from_the_tail, 110).await, sent[20..]);
-    assert_eq!(read(&mut from_now, 100).await, sent[30..]);
+    send(&store, &mut events, 100).await;
+    assert_eq!(read(&mut from_the_tail, 110).await, events[20..]);
+    assert_eq!(read(&mut from_now, 100).await, events[30..]);
 
-    let (_, next) = tokio::join!(send(&store, &mut sent, 1), from_now.next());
-    assert_eq!(next.unwrap()[0].record.event, sent[130]);
+    let ((), next) = tokio::join!(send(&store, &mut events, 1), from_now.next());
+    assert_eq!(next.unwrap()[0].record.event, events[130]);
 }
 
 async fn read(follower: &mut Follower, count: usize) -> Vec<Serial> {
