@@ -171,7 +171,7 @@ proptest! {
     fn no_text_makes_the_parser_panic(text in "\\PC*|[A-Za-z0-9_.-]{0,60}") {
         if let Ok(token) = Unverified::parse(&text) {
             prop_assert_eq!(text.matches('.').count(), 2);
-            let _ = token.insecure_claims().is_ok();
+            drop(token.insecure_claims());
         }
     }
 }
