@@ -22,6 +22,9 @@ use mayfly_sdk::{Clock, Reason, Refusal, Revision, SpiffeId, Timestamp, TrustDom
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+pub use edit::{Actor, Edited};
+pub use sessions::Everything;
+
 use crate::{
     ledger::Digest,
     registry::{ConnectedNodes, NodeFacts, Registry},

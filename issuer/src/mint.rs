@@ -21,6 +21,7 @@ pub use admission::Admission;
 pub use jwt::{JwtProfile, JwtRequest};
 pub use live_keys::{Holder, LiveKeys};
 pub use step::{Authorized, Issued, Recorded, Signed, record};
+pub(crate) use step::{renew_after_s, sha256};
 pub use x509::{X509Profile, X509Request};
 
 use crate::{

@@ -1,0 +1,139 @@
+//! `mayfly.node.v1`: what node agents call. Every call but `Attest` rests on a live node record with the key of the TLS
+//! connection, never on a SPIFFE ID alone.
+
+mod attest;
+mod hello;
+mod mint;
+mod renew;
+mod sync;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::Stream;
+use mayfly_proto::node::{
+    AttestRequest, AttestResponse, MintJwtRequest, MintJwtResponse, MintX509Request, MintX509Response, NodeSvid,
+    RenewNodeRequest, RenewNodeResponse, SyncRequest, SyncResponse, node_service_server::NodeService,
+};
+use mayfly_sdk::{Reason, Refusal, Timestamp, tls::PeerInfo};
+use tonic::{Request, Response, Status, Streaming};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    attest::NodeLifetimes,
+    authority::SignedX509,
+    metrics::Metrics,
+    mint::{Minter, renew_after_s, sha256},
+    store::NodeRow,
+};
+
+/// A boxed stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    minter: Arc<Minter>,
+    lifetimes: NodeLifetimes,
+    /// Items in one minting call.
+    batch: usize,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+}
+
+impl Nodes {
+    /// The service on what this issuer serves and signs with. Its streams end when `stop` is cancelled.
+    #[must_use]
+    pub fn new(
+        minter: Arc<Minter>,
+        lifetimes: NodeLifetimes,
+        batch: usize,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { minter, lifetimes, batch, metrics, stop }) }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Nodes {
+    type AttestStream = Answers<AttestResponse>;
+    type SyncStream = Answers<SyncResponse>;
+
+    async fn attest(
+        &self,
+        request: Request<Streaming<AttestRequest>>,
+    ) -> Result<Response<Self::AttestStream>, Status> {
+        let peer = peer(&request)?.clone();
+        Ok(Response::new(attest::answers(Arc::clone(&self.inner), peer, request.into_inner())))
+    }
+
+    async fn renew_node(&self, request: Request<RenewNodeRequest>) -> Result<Response<RenewNodeResponse>, Status> {
+        let node = self.inner.caller(&request)?;
+        Ok(Response::new(self.inner.renew(&node, request.into_inner()).await.map_err(|refusal| self.inner.refused("renew", refusal))?))
+    }
+
+    async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
+        let node = self.inner.caller(&request)?;
+        let close = peer(&request)?.close().clone();
+        Ok(Response::new(sync::answers(Arc::clone(&self.inner), node, close, request.into_inner())))
+    }
+
+    async fn mint_x509(&self, request: Request<MintX509Request>) -> Result<Response<MintX509Response>, Status> {
+        let node = self.inner.caller(&request)?;
+        Ok(Response::new(self.inner.mint_x509(&node, request.into_inner()).await.map_err(|refusal| self.inner.refused("mint", refusal))?))
+    }
+
+    async fn mint_jwt(&self, request: Request<MintJwtRequest>) -> Result<Response<MintJwtResponse>, Status> {
+        let node = self.inner.caller(&request)?;
+        Ok(Response::new(self.inner.mint_jwt(&node, request.into_inner()).await.map_err(|refusal| self.inner.refused("mint", refusal))?))
+    }
+}
+
+impl Inner {
+    /// The live node at the other end.
+    fn caller<T>(&self, request: &Request<T>) -> Result<Arc<NodeRow>, Status> {
+        let peer = peer(request)?;
+        let found = peer.peer().ok_or_else(|| {
+            Refusal::new(Reason::Unauthenticated, "this call needs the node's SVID as client certificate")
+        });
+        let found = found.and_then(|identity| {
+            let key = sha256(&[identity.public_key().spki()]);
+            self.minter.directory.live_node(identity.spiffe_id(), &key)
+        });
+        // A node that may not call at all has no use for its connection.
+        found.map_err(|refusal| {
+            if refusal.reason != Reason::Unauthenticated {
+                peer.close().cancel();
+            }
+            self.refused("caller", refusal)
+        })
+    }
+
+    fn refused(&self, call: &'static str, refusal: Refusal) -> Status {
+        tracing::info!(call, reason = refusal.reason.code(), what = refusal.what, "node call refused");
+        self.metrics.refused(call, refusal.reason);
+        refusal.into()
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> Result<&PeerInfo, Status> {
+    request.extensions().get::<PeerInfo>().ok_or_else(|| Refusal::new(Reason::Internal, "the connection has no TLS").into())
+}
+
+/// A node's SVID on the wire.
+fn node_svid(svid: &SignedX509, generation: u64, now: Timestamp) -> NodeSvid {
+    let lifetime_s = svid.validity.remaining(now).as_s();
+    let chain = std::iter::once(&svid.der).chain(svid.intermediates.iter()).cloned().collect();
+    NodeSvid {
+        spiffe_id: svid.spiffe_id.to_string(),
+        chain,
+        lifetime_s,
+        renew_after_s: renew_after_s(lifetime_s),
+        generation,
+    }
+}
