@@ -19,26 +19,27 @@ use std::{
 };
 
 use mayfly_sdk::{Clock, Reason, Refusal, Revision, SpiffeId, Timestamp, TrustDomain};
-use parking_lot::RwLock;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
+use tokio::{sync::watch, task::JoinSet};
 
 pub use edit::{Actor, Edited};
+pub use load::SlotsOf;
 pub use sessions::Everything;
 
 use crate::{
     ledger::Digest,
     registry::{ConnectedNodes, NodeFacts, Registry},
-    store::{BundleRow, JoinTokenRow, NodeRow, NodeState, SlotRow, SlotState, Store},
+    store::{BundleRow, JoinTokenRow, NodeRow, NodeState, SlotKind, SlotRow, SlotState, Store},
     sync::{recent::Recent, session::Session},
 };
 
 /// The trust domain as this issuer serves it. Shared behind an `Arc`.
-#[derive(Debug)]
 pub struct Directory {
     trust_domain: TrustDomain,
     clock: Clock,
     store: Store,
     edits: tokio::sync::Mutex<()>,
+    running: Mutex<JoinSet<()>>,
     served: RwLock<Served>,
     /// Counts what may let a prepared key become active: acknowledgements, nodes that come and go.
     acknowledgements: watch::Sender<u64>,
@@ -62,6 +63,12 @@ struct Served {
 pub struct Denials {
     /// Ids of tainted and revoked authorities.
     pub authorities: Vec<String>,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Directory").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
+    }
 }
 
 impl Directory {
@@ -162,8 +169,16 @@ impl Directory {
 
 impl Served {
     fn denials(&self, now: Timestamp) -> Denials {
-        let denied = |slot: &&SlotRow| matches!(slot.state, SlotState::Tainted | SlotState::Revoked) && slot.not_after >= now;
-        let mut authorities: Vec<_> = self.slots.values().filter(denied).map(|slot| slot.id.clone()).collect();
+        let denied = |slot: &&SlotRow| {
+            matches!(slot.state, SlotState::Tainted | SlotState::Revoked) && slot.not_after >= now
+        };
+        let roots: Vec<_> = self.slots.values().filter(denied).filter(|slot| slot.kind == SlotKind::X509Root).collect();
+        // What a denied root certified is denied too, so that those who compare need only look at a leaf's issuer.
+        let below = |slot: &&SlotRow| {
+            slot.kind == SlotKind::X509Intermediate && roots.iter().any(|root| root.chain == slot.anchors)
+        };
+        let all = self.slots.values().filter(|slot| denied(slot) || below(slot));
+        let mut authorities: Vec<_> = all.map(|slot| slot.id.clone()).collect();
         authorities.sort_unstable();
         Denials { authorities }
     }

@@ -50,7 +50,7 @@ pub struct JoinTokenRequest {
 /// # Errors
 /// An illegal name or selector, or what the store says.
 pub async fn create_join_token(
-    directory: &Directory,
+    directory: &Arc<Directory>,
     request: JoinTokenRequest,
     actor: &Actor,
 ) -> Result<(String, JoinTokenRow), Refusal> {
@@ -85,7 +85,7 @@ pub async fn create_join_token(
         personal: Personal { actor: Some(Arc::clone(actor)), ..Personal::default() },
         ..Record::new(Kind::JoinTokenCreated, Serial::generate(directory.clock().now_ms())?)
     };
-    directory.create_join_token(token.clone(), record).await?;
+    directory.create_join_token(token.clone(), vec![record]).await?;
     Ok((secret, token))
 }
 

@@ -109,7 +109,7 @@ impl Attested {
     pub async fn enrol(
         self,
         authorities: &Authorities,
-        directory: &Directory,
+        directory: &Arc<Directory>,
         lifetimes: &NodeLifetimes,
     ) -> Result<Enrolled, Refusal> {
         let subject = NodeSubject {

@@ -1,8 +1,11 @@
 //! Edits: planned on what is served, durable, then visible, then pushed; one at a time.
+//!
+//! An edit runs to its end even if whoever asked for it goes away in the middle: memory would fall behind the store.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, future::Future, sync::Arc};
 
-use mayfly_sdk::{Refusal, Revision, Serial};
+use mayfly_sdk::{Reason, Refusal, Revision, Serial, Timestamp};
+use tokio::sync::oneshot;
 
 use super::{Directory, Served};
 use crate::{
@@ -32,101 +35,143 @@ impl Directory {
     ///
     /// # Errors
     /// What `plan` refuses, or what the store could not make durable; nothing is visible then.
-    pub async fn edit_entries<E: From<Refusal>>(
-        &self,
+    pub async fn edit_entries<E>(
+        self: &Arc<Self>,
         actor: &Actor,
-        plan: impl FnOnce(&Registry) -> Result<Plan, E>,
-    ) -> Result<Edited, E> {
-        let _turn = self.edits.lock().await;
-        let plan = plan(&self.served.read().registry)?;
-        if plan.is_empty() {
-            return Ok(Edited { plan, revision: None });
-        }
-        let at = self.clock.now();
-        let records = entry_records(&plan, actor, self.clock.now_ms()).map_err(E::from)?;
-        let change = Change { ops: plan.ops(), records, ..Change::new(at) };
-        let committed = self.store.commit(change).await.map_err(|error| E::from(Refusal::from(error)))?;
-        let mut served = self.served.write();
-        let changes = served.registry.apply(plan.clone(), committed, at);
-        let touched = Touched { entries: touched_entries(&changes), ..Touched::default() };
-        served.publish(committed.revision, &changes, touched);
-        Ok(Edited { plan, revision: Some(committed.revision) })
+        plan: impl FnOnce(&Registry) -> Result<Plan, E> + Send + 'static,
+    ) -> Result<Edited, E>
+    where
+        E: From<Refusal> + Send + 'static,
+    {
+        let (this, actor) = (Arc::clone(self), Arc::clone(actor));
+        self.to_end(async move {
+            let _turn = this.edits.lock().await;
+            let plan = plan(&this.served.read().registry)?;
+            if plan.is_empty() {
+                return Ok(Edited { plan, revision: None });
+            }
+            let at = this.clock.now();
+            let records = entry_records(&plan, &actor, this.clock.now_ms()).map_err(E::from)?;
+            let change = Change { ops: plan.ops(), records, ..Change::new(at) };
+            let committed = this.store.commit(change).await.map_err(|error| E::from(Refusal::from(error)))?;
+            let mut served = this.served.write();
+            let changes = served.registry.apply(plan.clone(), committed, at);
+            let touched = Touched { entries: touched_entries(&changes), ..Touched::default() };
+            served.publish(committed.revision, &changes, touched);
+            Ok(Edited { plan, revision: Some(committed.revision) })
+        })
+        .await
+        .map_err(E::from)?
     }
 
     /// Commits a change to anything but entries, and makes it visible.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is visible then.
-    pub async fn commit(&self, change: Change) -> Result<Committed, StoreError> {
-        let _turn = self.edits.lock().await;
-        let committed = self.store.commit(change.clone()).await?;
-        let mut served = self.served.write();
-        let mut touched = Touched::default();
-        let before = served.denials(change.at);
-        for op in change.ops {
-            served.apply(op, committed.revision, &mut touched);
-        }
-        touched.denials = served.denials(change.at) != before;
-        served.publish(committed.revision, &[], touched);
-        drop(served);
-        self.acknowledgements.send_modify(|count| *count += 1);
-        Ok(committed)
+    pub async fn commit(self: &Arc<Self>, change: Change) -> Result<Committed, StoreError> {
+        let this = Arc::clone(self);
+        self.to_end(async move {
+            let _turn = this.edits.lock().await;
+            let committed = this.store.commit(change.clone()).await?;
+            let mut served = this.served.write();
+            let mut touched = Touched::default();
+            let before = served.denials(change.at);
+            for op in change.ops {
+                served.apply(op, committed.revision, &mut touched);
+            }
+            touched.denials = served.denials(change.at) != before;
+            served.publish(committed.revision, &[], touched);
+            drop(served);
+            this.acknowledgements.send_modify(|count| *count += 1);
+            Ok(committed)
+        })
+        .await
+        .unwrap_or(Err(StoreError::Shut))
     }
 
     /// Makes a join token durable and known.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn create_join_token(&self, token: JoinTokenRow, record: Record) -> Result<(), StoreError> {
-        self.store.create_join_token(token.clone(), record).await?;
-        self.served.write().join_tokens.insert(token.token_sha256, token);
-        Ok(())
+    pub async fn create_join_token(
+        self: &Arc<Self>,
+        token: JoinTokenRow,
+        records: Vec<Record>,
+    ) -> Result<(), StoreError> {
+        let this = Arc::clone(self);
+        self.to_end(async move {
+            this.store.create_join_token(token.clone(), records).await?;
+            this.served.write().keep_join_token(token);
+            Ok(())
+        })
+        .await
+        .unwrap_or(Err(StoreError::Shut))
     }
 
     /// Consumes a join token for a key and enrols the node.
     ///
     /// # Errors
     /// [`StoreError`]; a refusal is an [`Enrolment`].
-    pub async fn enrol(&self, enrol: EnrolNode) -> Result<Enrolment, StoreError> {
-        let outcome = self.store.enrol(enrol).await?;
-        self.keep_enrolled(&outcome);
-        Ok(outcome)
+    pub async fn enrol(self: &Arc<Self>, enrol: EnrolNode) -> Result<Enrolment, StoreError> {
+        let this = Arc::clone(self);
+        self.to_end(async move {
+            let outcome = this.store.enrol(enrol).await?;
+            this.keep_enrolled(&outcome);
+            Ok(outcome)
+        })
+        .await
+        .unwrap_or(Err(StoreError::Shut))
     }
 
     /// Gives a node that proved possession of its enrolled key a new SVID.
     ///
     /// # Errors
     /// [`StoreError`]; a refusal is an [`Enrolment`].
-    pub async fn reattest(&self, reattest: ReattestNode) -> Result<Enrolment, StoreError> {
-        let outcome = self.store.reattest(reattest).await?;
-        self.keep_enrolled(&outcome);
-        Ok(outcome)
+    pub async fn reattest(self: &Arc<Self>, reattest: ReattestNode) -> Result<Enrolment, StoreError> {
+        let this = Arc::clone(self);
+        self.to_end(async move {
+            let outcome = this.store.reattest_node(reattest).await?;
+            this.keep_enrolled(&outcome);
+            Ok(outcome)
+        })
+        .await
+        .unwrap_or(Err(StoreError::Shut))
     }
 
     /// Renews a node's SVID.
     ///
     /// # Errors
     /// [`StoreError`]; a refusal is a [`Renewal`].
-    pub async fn renew(&self, renew: RenewNode) -> Result<Renewal, StoreError> {
-        let (id, request, answer, not_after) =
-            (renew.spiffe_id.clone(), renew.request_id, renew.answer.clone(), renew.svid_not_after);
-        let outcome = self.store.renew_node(renew).await?;
-        let mut served = self.served.write();
-        let Some(node) = served.nodes.get_mut(&id).map(Arc::make_mut) else { return Ok(outcome) };
-        match &outcome {
-            Renewal::Stored { next_generation } => {
-                node.generation = *next_generation;
-                node.last_renewal = Some((request, answer));
-                node.renewed_at = self.clock.now();
-                node.svid_not_after = not_after;
-            }
-            Renewal::Frozen => {
-                node.state = NodeState::Frozen;
-                served.end_session(&id);
-            }
-            Renewal::Repeated(_) | Renewal::Refused(_) | Renewal::GenerationUnknown | Renewal::NodeUnknown => {}
+    pub async fn renew(self: &Arc<Self>, renew: RenewNode) -> Result<Renewal, StoreError> {
+        let this = Arc::clone(self);
+        self.to_end(async move {
+            let outcome = this.store.renew_node(renew.clone()).await?;
+            this.served.write().keep_renewed(renew, &outcome, this.clock.now());
+            Ok(outcome)
+        })
+        .await
+        .unwrap_or(Err(StoreError::Shut))
+    }
+
+    /// Runs `work` to its end, whether or not the caller waits for it.
+    async fn to_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
+        let (done, outcome) = oneshot::channel();
+        {
+            let mut running = self.running.lock();
+            while running.try_join_next().is_some() {}
+            running.spawn(async move {
+                // Whoever asked may have gone.
+                done.send(work.await).ok();
+            });
         }
-        Ok(outcome)
+        outcome.await.map_err(|_ended| Refusal::new(Reason::ShuttingDown, "the issuer is shutting down"))
+    }
+
+    /// Waits for what was begun, and closes the store.
+    pub async fn shut(&self) {
+        let running = std::mem::take(&mut *self.running.lock());
+        running.join_all().await;
+        self.store.shut().await;
     }
 
     fn keep_enrolled(&self, outcome: &Enrolment) {
@@ -137,6 +182,30 @@ impl Directory {
 }
 
 impl Served {
+    /// Keeps a new token, and forgets those that ended.
+    fn keep_join_token(&mut self, token: JoinTokenRow) {
+        let now = token.created_at;
+        self.join_tokens.retain(|_, token| token.expires_at > now);
+        self.join_tokens.insert(token.token_sha256, token);
+    }
+
+    fn keep_renewed(&mut self, renew: RenewNode, outcome: &Renewal, now: Timestamp) {
+        let Some(node) = self.nodes.get_mut(&renew.spiffe_id).map(Arc::make_mut) else { return };
+        match outcome {
+            Renewal::Stored { next_generation } => {
+                node.generation = *next_generation;
+                node.last_renewal = Some((renew.request_id, renew.answer));
+                node.renewed_at = now;
+                node.svid_not_after = renew.svid_not_after;
+            }
+            Renewal::Frozen => {
+                node.state = NodeState::Frozen;
+                self.end_session(&renew.spiffe_id);
+            }
+            Renewal::Repeated(_) | Renewal::Refused(_) | Renewal::GenerationUnknown | Renewal::NodeUnknown => {}
+        }
+    }
+
     fn apply(&mut self, op: Op, revision: Revision, touched: &mut Touched) {
         match op {
             // Entries are edited through `edit_entries`, which knows their order.
