@@ -8,7 +8,6 @@
 //! [`configure`]. Handlers find the caller as `request.extensions().get::<Arc<Peer>>()`.
 
 pub mod authority;
-mod bind;
 mod connection;
 mod incoming;
 mod limits;
@@ -16,7 +15,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use bind::BindError;
+pub use mayfly_sdk::socket::BindError;
 pub use connection::{Connection, Peer};
 pub use incoming::{Incoming, Listener};
 pub use limits::Limits;

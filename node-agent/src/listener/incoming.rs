@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use super::connection::Connection;
 use super::limits::{Full, Limits, Slots};
-use super::{BindError, bind};
+use mayfly_sdk::socket::{self, Access, BindError};
 use crate::workload::{HeldProcess, HoldError};
 
 /// How long to wait when the process is out of descriptors or memory before accepting again.
@@ -39,7 +39,7 @@ impl Listener {
     /// [`BindError`] says which rule the path breaks and what to do.
     pub fn bind(path: impl AsRef<Path>, limits: Limits) -> Result<Self, BindError> {
         let path = path.as_ref().to_owned();
-        let socket = bind::bind(&path)?;
+        let socket = socket::bind(&path, Access::Everybody)?;
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         Ok(Self { socket, path, limits: limits.within(open_files) })
     }

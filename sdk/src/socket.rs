@@ -1,7 +1,7 @@
 //! Binds a Unix socket at a path, or says why not.
 //!
 //! The socket is bound under another name in the same directory and then renamed over the path: at no moment is there nothing, and nothing is unlinked. Looking
-//! and renaming happen under a lock on the directory, so that of two node agents that start together one finds the other's socket alive.
+//! and renaming happen under a lock on the directory, so that of two daemons that start together one finds the other's socket alive.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -42,7 +42,7 @@ pub enum BindError {
     NotASocket(PathBuf),
     /// Another process answers there.
     #[error(
-        "socket path {0} is served by a running process: stop it (is a node agent running already?), or choose another path"
+        "socket path {0} is served by a running process: stop it (is the daemon running already?), or choose another path"
     )]
     InUse(PathBuf),
     /// Others could put a socket of their own in our place.
@@ -71,8 +71,29 @@ pub enum BindError {
     },
 }
 
-/// Binds, listens, and puts the socket in its place.
-pub(super) fn bind(path: &Path) -> Result<UnixListener, BindError> {
+/// Who may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Every user of the machine: the socket has mode 0777, directories that are made have 0755.
+    Everybody,
+    /// The daemon's own user and root: the socket's directory has mode 0700, the socket 0600.
+    Owner,
+}
+
+impl Access {
+    const fn socket_mode(self) -> u32 {
+        match self {
+            Self::Everybody => 0o777,
+            Self::Owner => 0o600,
+        }
+    }
+}
+
+/// Binds, listens, and puts the socket in its place. Must be called within a tokio runtime.
+///
+/// # Errors
+/// [`BindError`] says which rule the path breaks and what to do.
+pub fn bind(path: &Path, access: Access) -> Result<UnixListener, BindError> {
     let octets = path.as_os_str().as_bytes().len();
     if octets > LONGEST_PATH {
         return Err(BindError::TooLong { path: path.to_owned(), octets });
@@ -83,6 +104,9 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let failed = |doing| move |cause: io::Error| BindError::Io { path: path.to_owned(), doing, cause };
 
     make_directories(parent).map_err(failed("make its directory"))?;
+    if access == Access::Owner {
+        fs::set_permissions(parent, Permissions::from_mode(0o700)).map_err(failed("close its directory to others"))?;
+    }
     let parent = fs::canonicalize(parent).map_err(failed("resolve its directory"))?;
     check_directories(&parent)?;
     let directory = File::open(&parent).map_err(failed("open its directory"))?;
@@ -95,7 +119,7 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener, BindError> {
     let new = directory.join(format!(".new-socket-{:016x}", fastrand::u64(..)));
     let listener = UnixListener::bind(&new).map_err(failed("make the socket"))?;
     let placed =
-        fs::set_permissions(&new, Permissions::from_mode(0o777)).and_then(|()| fs::rename(&new, directory.join(name)));
+        fs::set_permissions(&new, Permissions::from_mode(access.socket_mode())).and_then(|()| fs::rename(&new, directory.join(name)));
     if let Err(cause) = placed {
         drop(fs::remove_file(&new));
         return Err(failed("put the socket in its place")(cause));
@@ -133,7 +157,7 @@ fn check_directories(parent: &Path) -> Result<(), BindError> {
         let refused = |remedy| Err(BindError::UnsafeDirectory { directory: directory.to_owned(), owner, mode, remedy });
         let nearest = directory == parent;
         if owner != uid && owner != 0 && directory.parent().is_some() {
-            return refused("let it belong to root or to the node agent's user, or choose another path");
+            return refused("let it belong to root or to the daemon's user, or choose another path");
         }
         if nearest && mode & 0o022 != 0 {
             return refused("chmod go-w it, or give the socket a directory of its own");
