@@ -118,8 +118,8 @@ pub fn bind(path: &Path, access: Access) -> Result<UnixListener, BindError> {
     let directory = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
     let new = directory.join(format!(".new-socket-{:016x}", fastrand::u64(..)));
     let listener = UnixListener::bind(&new).map_err(failed("make the socket"))?;
-    let placed =
-        fs::set_permissions(&new, Permissions::from_mode(access.socket_mode())).and_then(|()| fs::rename(&new, directory.join(name)));
+    let placed = fs::set_permissions(&new, Permissions::from_mode(access.socket_mode()))
+        .and_then(|()| fs::rename(&new, directory.join(name)));
     if let Err(cause) = placed {
         drop(fs::remove_file(&new));
         return Err(failed("put the socket in its place")(cause));

@@ -27,7 +27,7 @@ fn chmod(path: &Path, mode: u32) {
 
 /// Refused, with a text that names the path.
 fn refusal(path: &Path) -> BindError {
-    let error = bind(path).unwrap_err();
+    let error = bind(path, Access::Everybody).unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains(path.to_str().unwrap())
@@ -41,7 +41,7 @@ fn refusal(path: &Path) -> BindError {
 #[tokio::test]
 async fn everybody_may_connect_and_only_we_may_change_the_directory() {
     let (_directory, path) = place();
-    let _listener = bind(&path).unwrap();
+    let _listener = bind(&path, Access::Everybody).unwrap();
     assert_eq!(mode(&path), 0o777);
     assert_eq!(mode(path.parent().unwrap()), 0o755);
     assert_eq!(mode(path.parent().unwrap().parent().unwrap()), 0o755);
@@ -55,7 +55,7 @@ async fn the_longest_path_is_that_of_the_kernel() {
     let directory = tempfile::tempdir().unwrap();
     let room = LONGEST_PATH - directory.path().as_os_str().len() - 1;
     let longest = directory.path().join("s".repeat(room));
-    let _listener = bind(&longest).unwrap();
+    let _listener = bind(&longest, Access::Everybody).unwrap();
     UnixStream::connect(&longest).unwrap();
     let longer = directory.path().join("s".repeat(room + 1));
     assert!(matches!(refusal(&longer), BindError::TooLong { octets: 108, .. }));
@@ -64,7 +64,7 @@ async fn the_longest_path_is_that_of_the_kernel() {
 #[tokio::test]
 async fn a_path_must_be_absolute() {
     for path in ["api.sock", "run/api.sock", "/", "", "/run/.."] {
-        assert!(matches!(bind(Path::new(path)), Err(BindError::NotAbsolute(_))), "{path}");
+        assert!(matches!(bind(Path::new(path), Access::Everybody), Err(BindError::NotAbsolute(_))), "{path}");
     }
 }
 
@@ -73,7 +73,7 @@ async fn a_socket_that_nobody_serves_is_replaced() {
     let (_directory, path) = place_with_directory();
     drop(StdListener::bind(&path).unwrap());
     assert_eq!(UnixStream::connect(&path).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-    let _listener = bind(&path).unwrap();
+    let _listener = bind(&path, Access::Everybody).unwrap();
     UnixStream::connect(&path).unwrap();
 }
 
@@ -85,7 +85,7 @@ async fn a_socket_that_somebody_serves_is_left_to_him() {
     assert!(refusal(&path).to_string().contains("stop it"));
     UnixStream::connect(&path).unwrap();
     drop(theirs);
-    bind(&path).unwrap();
+    bind(&path, Access::Everybody).unwrap();
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn a_directory_that_others_may_change_is_refused() {
     chmod(far, 0o777);
     assert!(matches!(refusal(&path), BindError::UnsafeDirectory { .. }));
     chmod(far, 0o1777);
-    bind(&path).unwrap();
+    bind(&path, Access::Everybody).unwrap();
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_directory_of_another_user_is_refused() {
 async fn a_directory_that_cannot_be_made_is_named() {
     let (directory, path) = place();
     fs::write(directory.path().join("run"), "a file").unwrap();
-    let text = bind(&path).unwrap_err().to_string();
+    let text = bind(&path, Access::Everybody).unwrap_err().to_string();
     assert!(text.contains("could not make its directory"), "{text}");
 }
 
@@ -162,7 +162,7 @@ async fn a_directory_may_be_reached_over_a_link() {
     let (directory, path) = place_with_directory();
     let link = directory.path().join("var-run");
     symlink(path.parent().unwrap(), &link).unwrap();
-    let _listener = bind(&link.join("api.sock")).unwrap();
+    let _listener = bind(&link.join("api.sock"), Access::Everybody).unwrap();
     UnixStream::connect(&path).unwrap();
 }
 
@@ -173,9 +173,17 @@ async fn of_many_that_start_together_one_serves() {
     let mut starting = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let path = path.clone();
-        starting.spawn(async move { bind(&path) });
+        starting.spawn(async move { bind(&path, Access::Everybody) });
     }
     let (bound, refused): (Vec<_>, Vec<_>) = starting.join_all().await.into_iter().partition(Result::is_ok);
     assert_eq!(bound.len(), 1);
     assert!(refused.iter().all(|error| matches!(error, Err(BindError::InUse(_)))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_socket_of_the_owner_lies_in_a_directory_that_others_cannot_enter() {
+    let (_directory, path) = place_with_directory();
+    let _listener = bind(&path, Access::Owner).unwrap();
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
 }
