@@ -1,6 +1,6 @@
 //! What an operator can set. Every key is optional; `deploy/agent.toml` lists each with its default.
 
-mod defaults;
+mod check;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -122,7 +122,7 @@ impl Default for Issuer {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections_per_uid: 4096, streams_per_uid: 8192, calls_per_uid: 1024, jwt_svids: 8192 }
+        Self { connections_per_uid: 1000, streams_per_uid: 4096, calls_per_uid: 1024, jwt_svids: 8192 }
     }
 }
 

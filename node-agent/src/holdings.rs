@@ -17,6 +17,8 @@ use std::sync::Arc;
 use mayfly_proto::node;
 use mayfly_sdk::{Revision, Selector, SelectorIndex, SpiffeId, Timestamp, TrustDomain};
 
+use crate::workload::Needs;
+
 pub use self::bundle::HeldBundle;
 pub use self::entry::Entry;
 
@@ -29,6 +31,7 @@ pub struct Holdings {
     bundles: BTreeMap<TrustDomain, Arc<HeldBundle>>,
     denials: Denials,
     problems: BTreeMap<String, node::EntryProblem>,
+    needs: Arc<Needs>,
 }
 
 /// What is refused although it would still verify.
@@ -81,6 +84,7 @@ impl Holdings {
             bundles: BTreeMap::new(),
             denials: Denials::default(),
             problems: BTreeMap::new(),
+            needs: Arc::default(),
         }
     }
 
@@ -122,23 +126,10 @@ impl Holdings {
         entries
     }
 
-    /// Whether some entry would be served to a workload with these facts if those of the undetermined types and keys turned out right.
+    /// Which facts the entries ask for; what nobody asks for need not be found out.
     #[must_use]
-    pub fn could_entitle(&self, facts: &[Selector], undetermined: impl Fn(&str, &str) -> bool) -> bool {
-        self.entries.values().any(|entry| {
-            let mut open = false;
-            entry.selectors().iter().all(|selector| {
-                let unknown = undetermined(selector.kind(), selector.key());
-                open |= unknown;
-                unknown || facts.contains(selector)
-            }) && open
-        })
-    }
-
-    /// Whether some entry looks at facts of this type and key.
-    #[must_use]
-    pub fn looks_at(&self, kind: &str, key: &str) -> bool {
-        self.entries.values().any(|entry| entry.looks_at(kind, key))
+    pub fn needs(&self) -> &Arc<Needs> {
+        &self.needs
     }
 
     /// The bundle of a trust domain.
@@ -190,6 +181,7 @@ impl Holdings {
             return Err(UpdateError::Older { sent: revision, held: self.revision });
         }
         let same_epoch = revision.epoch == self.revision.epoch;
+        let entries_change = !(delta.removed.is_empty() && delta.put.is_empty());
         for uid in delta.removed {
             self.remove(&uid);
         }
@@ -205,8 +197,17 @@ impl Holdings {
         if let Some(denials) = delta.denials {
             self.denials = Denials::from_wire(denials);
         }
+        if entries_change {
+            self.note_needs();
+        }
         self.revision = revision;
         Ok(())
+    }
+
+    fn note_needs(&mut self) {
+        let asked = Needs::of(self.entries.values().flat_map(|entry| entry.selectors()));
+        let named = self.entries.values().flat_map(|entry| entry.placeholders());
+        self.needs = Arc::new(named.fold(asked, |needs, (kind, key)| needs.and(kind, key)));
     }
 
     fn put(&mut self, wire: node::Entry) {
@@ -325,6 +326,7 @@ impl Gathering {
             next.put(entry);
         }
         next.denials = whole.denials.map(Denials::from_wire).unwrap_or_default();
+        next.note_needs();
         Ok(Some(next))
     }
 }

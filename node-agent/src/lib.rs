@@ -17,32 +17,18 @@ pub mod workload;
 
 mod directory;
 pub mod holdings;
+mod identity;
 mod link;
+mod metrics;
+mod run;
 mod streams;
+mod workload_api;
 
 pub use config::Config;
-
-use tokio_util::sync::CancellationToken;
-
-/// Why the node agent did not start, or stopped by itself.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// A directory or file of the agent cannot be used. The operator's to mend; the text says which and how.
-    #[error("{0}")]
-    Files(String),
-}
-
-/// Runs the node agent until `stop`. It returns early only for what an operator must mend on this machine; whatever the issuer or the
-/// network does is waited out.
-///
-/// # Errors
-/// [`RunError`].
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    tracing::info!(trust_domain = %config.trust_domain, "node agent starting");
-    stop.cancelled().await;
-    Ok(())
-}
+pub use directory::DirectoryError;
+pub use link::LinkError;
+pub use run::{RunError, run};
+pub use workload_api::ServeError;
 
 /// 16 random bytes, as requests to the issuer carry them.
 ///

@@ -227,6 +227,8 @@ reasons! {
     NodeReattestTooLate = "node_reattest_too_late", Operator, No, "make a join token (`mayfly join-token create`) and put it into the file that join_token_file names";
     /// The node agent cannot write its state directory.
     StateUnwritable = "state_unwritable", Operator, Later, "make the node agent's state directory writable for its user, on a disk with room";
+    /// A node agent cannot find out what a workload is.
+    WorkloadUndetermined = "workload_undetermined", Operator, Later, "give the node agent what it needs to look into the processes of this node";
     /// Two builds have no protocol version in common.
     ProtocolUnsupported = "protocol_unsupported", Operator, Later, "upgrade the older of the two: node agents and issuers of neighbouring minor versions work together";
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mayfly_proto::node;
@@ -105,24 +106,35 @@ impl Entry {
     /// The facts that its template names, of those the workload shows, in a stable order. The issuer renders them; a fact that is
     /// missing or has several values is its to refuse.
     #[must_use]
-    pub fn template_facts(&self, shown: &[Selector]) -> Arc<[Selector]> {
+    pub fn template_facts<'a>(&self, shown: impl IntoIterator<Item = &'a Selector>) -> Arc<[Selector]> {
         if self.placeholders.is_empty() {
             return Arc::default();
         }
         let named = |fact: &&Selector| {
             self.placeholders.iter().any(|place| place.kind == fact.kind() && place.key == fact.key())
         };
-        let mut facts: Vec<Selector> = shown.iter().filter(named).cloned().collect();
+        let mut facts: Vec<Selector> = shown.into_iter().filter(named).cloned().collect();
         facts.sort_unstable();
         facts.dedup();
         facts.into()
     }
 
-    /// Whether the selectors or the template look at facts of this type and key.
+    /// Type and key of each fact that the template names.
+    pub(super) fn placeholders(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.placeholders.iter().map(|place| (place.kind.as_str(), place.key.as_str()))
+    }
+
+    /// What the issuer will render for a workload with these facts; none where a fact is missing or has several values. For looking an
+    /// identity up by name only: what an SVID says is the issuer's.
     #[must_use]
-    pub fn looks_at(&self, kind: &str, key: &str) -> bool {
-        self.selectors.iter().any(|selector| selector.kind() == kind && selector.key() == key)
-            || self.placeholders.iter().any(|place| place.kind == kind && place.key == key)
+    pub fn rendered(&self, shown: &BTreeSet<Selector>) -> Option<String> {
+        let mut text = self.wire.spiffe_id.clone();
+        for Placeholder { kind, key } in &self.placeholders {
+            let mut values = shown.iter().filter(|fact| fact.kind() == kind && fact.key() == key);
+            let value = values.next().filter(|_| values.next().is_none())?;
+            text = text.replace(&format!("{{{kind}.{key}}}"), value.value());
+        }
+        Some(text)
     }
 }
 
@@ -159,7 +171,9 @@ mod tests {
         let entry = Entry::read(entry("spiffe://example.org/{unix.user}/app")).unwrap();
         let shown = facts(&["unix:uid:1000", "unix:user:alice", "unix:path:/bin/x"]);
         assert_eq!(entry.template_facts(&shown).as_ref(), facts(&["unix:user:alice"]).as_slice());
-        assert!(entry.looks_at("unix", "user") && !entry.looks_at("unix", "uid"));
+        let shown = shown.into_iter().collect();
+        assert_eq!(entry.rendered(&shown).as_deref(), Some("spiffe://example.org/alice/app"));
+        assert_eq!(entry.rendered(&BTreeSet::new()), None);
     }
 
     #[test]

@@ -66,6 +66,16 @@ impl LinkStatus {
         }
     }
 
+    /// Why a credential that was waited for did not come.
+    #[must_use]
+    pub fn why_nothing_was_minted(&self) -> Refusal {
+        if self.is_in_sync() {
+            Refusal::new(Reason::Unavailable, "the issuer did not mint the credential in time")
+        } else {
+            self.why()
+        }
+    }
+
     /// The answer of `/ready`. `warm`: whether identities are served although the issuer is out of reach.
     #[must_use]
     pub fn readiness(&self, warm: bool) -> Readiness {

@@ -1,0 +1,170 @@
+//! The components together: made in the order in which they need each other, run until one of them ends or all are told to stop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mayfly_sdk::Clock;
+use mayfly_sdk::ops::{Ops, OpsError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::directory::{Directory, DirectoryError};
+use crate::hardening::{self, BootId};
+use crate::holdings::Holdings;
+use crate::identity::Identities;
+use crate::link::{Link, LinkError, LinkSettings};
+use crate::listener::{self, BindError, Listener};
+use crate::metrics;
+use crate::streams::Streams;
+use crate::workload::{Attestors, Instances};
+use crate::workload_api::{CallLimits, Calls, Serve, ServeError, Served, Shared, WorkloadApi, serve};
+
+/// How long streams and connections may take to end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why the node agent did not start, or stopped by itself. The operator's to mend; each text says what.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// What the node remembers of its enrolment cannot be used.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The local socket cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The listener of metrics and health cannot be had.
+    #[error(transparent)]
+    Ops(#[from] OpsError),
+    /// The local socket is no longer served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The kernel refuses what the agent cannot do without.
+    #[error("the kernel refuses to {doing}: {cause}; mount /proc, and see the limits of this service")]
+    Kernel {
+        /// What was tried.
+        doing: &'static str,
+        /// Its answer.
+        cause: io::Error,
+    },
+    /// A component ended although nobody told it to: a bug.
+    #[error("a component of the node agent ended by itself: {0}; report it, with the log of this moment")]
+    Ended(String),
+}
+
+/// Runs the node agent until `stop`. It returns early only for what an operator must mend on this machine; whatever the issuer or the
+/// network does is waited out.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    hardening::harden().map_err(kernel("protect this process"))?;
+    let stop = stop.child_token();
+    let mut tasks = start(config, &stop).await?;
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) if stop.is_cancelled() => Ok(()),
+            Ok(Ok(())) => Err(RunError::Ended("it returned".to_owned())),
+            Err(panicked) => Err(RunError::Ended(panicked.to_string())),
+        },
+    };
+    stop.cancel();
+    let drained = tokio::time::timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("connections did not end in time and are cut");
+    }
+    tasks.shutdown().await;
+    tracing::info!("node agent stopped");
+    ended
+}
+
+/// Makes everything, and starts it.
+async fn start(config: Config, stop: &CancellationToken) -> Result<JoinSet<Result<(), RunError>>, RunError> {
+    let clock = Clock::system();
+    let directory = Directory::open(&config.state_dir)?;
+    let boot = BootId::current().map_err(kernel("tell which boot this is"))?;
+    let instances = Arc::new(Instances::new(boot).map_err(kernel("watch processes"))?);
+    let streams = Streams::new();
+    let (soonest_end, ends) = watch::channel(None);
+    let settings = LinkSettings {
+        trust_domain: config.trust_domain.clone(),
+        addresses: config.issuer.addresses.clone(),
+        join_token_file: config.join_token_file.clone(),
+        bootstrap_bundle: config.bootstrap_bundle.clone(),
+        boot_id: boot.to_string(),
+    };
+    let (link, view) = Link::new(settings, directory, Holdings::empty(), streams.clone(), ends, clock.clone())?;
+    let most_jwt_svids = usize::try_from(config.limits.jwt_svids).unwrap_or(usize::MAX);
+    let (identities, minters) = Identities::new(&config.trust_domain, &view, most_jwt_svids, soonest_end, &clock);
+    let limits = listener::Limits { connections_per_uid: config.limits.connections_per_uid, ..listener::Limits::default() };
+    let listener = Listener::bind(config.socket(), limits)?;
+    let ops = Ops::bind(config.metrics.listen, false).await?;
+    let registry = metrics::registry(&view, &streams, &minters, &identities, &clock);
+    let served = Served::default();
+    tracing::info!(
+        trust_domain = %config.trust_domain, node = link.node_id(), socket = %listener.path().display(), metrics = %ops.address(),
+        "node agent started"
+    );
+    let api = WorkloadApi::new(Shared {
+        trust_domain: config.trust_domain,
+        link: view.clone(),
+        identities,
+        streams: streams.clone(),
+        attestors: Attestors::new(),
+        instances: Arc::clone(&instances),
+        served: served.clone(),
+        calls: Calls::new(CallLimits {
+            streams_per_uid: config.limits.streams_per_uid,
+            calls_per_uid: config.limits.calls_per_uid,
+        }),
+        clock,
+        stop: stop.clone(),
+    });
+
+    let mut tasks = JoinSet::new();
+    let mut deaths = instances.deaths();
+    let halt = stop.clone();
+    tasks.spawn(async move {
+        while let Some(Some(dead)) = halt.run_until_cancelled(deaths.recv()).await {
+            served.remove(dead);
+        }
+        Ok(())
+    });
+    let halt = stop.clone();
+    tasks.spawn(async move {
+        instances.run(halt).await;
+        Ok(())
+    });
+    let halt = stop.clone();
+    tasks.spawn(async move {
+        streams.run(halt).await;
+        Ok(())
+    });
+    let halt = stop.clone();
+    tasks.spawn(async move {
+        link.run(halt).await;
+        Ok(())
+    });
+    let halt = stop.clone();
+    tasks.spawn(async move {
+        minters.run(halt).await;
+        Ok(())
+    });
+    let halt = stop.clone();
+    let ready = metrics::readiness(&view);
+    tasks.spawn(async move { ops.run(registry, ready, halt).await.map_err(kernel("serve metrics and health")) });
+    let serving = Serve { listener, api, health: tonic_health::server::HealthReporter::new(), stop: stop.clone() };
+    tasks.spawn(async move { Ok(serve(serving).await?) });
+    Ok(tasks)
+}
+
+fn kernel(doing: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |cause| RunError::Kernel { doing, cause }
+}
