@@ -45,12 +45,13 @@ pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
 
 use crate::ledger::{Encoded, Record};
 use changes::BeginEpoch;
-use connection::{Connection, Lock};
+use connection::Connection;
 use join_tokens::CreateJoinToken;
 use transaction::{Asked, Head, Work};
 use writer::{QUEUE, Request, Writer};
 
-/// A handle on the store. Cheap to clone; the writer ends with the last one, or at [`shut`](Self::shut).
+/// A handle on the store. Cheap to clone; the writer ends after the last one is gone, or, waited for, at
+/// [`shut`](Self::shut).
 ///
 /// Dropping the future of a request does not take the request back.
 #[derive(Clone)]
@@ -62,7 +63,14 @@ struct Shared {
     reader: tokio::sync::Mutex<Connection>,
     durable: watch::Receiver<u64>,
     tasks: Mutex<JoinSet<()>>,
-    _lock: Lock,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Nobody can ask any more: the writer ends by itself, and holds the lock until the database is closed. Aborted,
+        // it would let go of the lock while the engine's thread still commits.
+        self.tasks.get_mut().detach_all();
+    }
 }
 
 /// What the issuer serves from memory, as the store holds it at start.
@@ -120,11 +128,13 @@ impl Store {
             head,
             durable,
             in_doubt: false,
+            failing: false,
+            _lock: lock,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run());
         let reader = tokio::sync::Mutex::new(connection::connect_reader(directory).await?);
-        let shared = Shared { trust_domain, queue, reader, durable: followers, tasks: Mutex::new(tasks), _lock: lock };
+        let shared = Shared { trust_domain, queue, reader, durable: followers, tasks: Mutex::new(tasks) };
         Ok((Self(Arc::new(shared)), loaded))
     }
 
@@ -200,6 +210,11 @@ impl Store {
                 tracing::error!(cause = %error, "the store's writer did not end well");
             }
         }
+    }
+
+    /// Waits until the store takes no more requests: it was shut, or its writer died.
+    pub async fn ended(&self) {
+        self.0.queue.closed().await;
     }
 
     /// The trust domain that it belongs to.

@@ -1,6 +1,6 @@
 //! Opening the database: who may, with which settings, and which schema. The only module that names the engine.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -106,7 +106,9 @@ pub(super) async fn connect_writer(directory: &Path, options: &Options) -> Resul
             Durability::Off => SqliteSynchronous::Off,
         })
         .pragma("wal_autocheckpoint", CHECKPOINT_FRAMES)
-        .pragma("journal_size_limit", LOG_BYTES);
+        .pragma("journal_size_limit", LOG_BYTES)
+        // Deleted rows (sealed keys, tokens) are overwritten where that needs no further write.
+        .pragma("secure_delete", "fast");
     if let Some(bytes) = options.max_bytes {
         connect = connect.pragma("max_page_count", (bytes / PAGE_BYTES).max(1).to_string());
     }
@@ -168,8 +170,13 @@ fn make_directory(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // The new name must survive a power cut as well as what is in it.
-    directory.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+    // The new name must survive a power cut as well as what is in it. Who may not read the parent cannot sync it.
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn holder(mut file: &File) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mayfly_sdk::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connection::{Connection, Options, connect_writer};
+use super::connection::{Connection, Lock, Options, connect_writer};
 use super::ledger::insert_batch;
 use super::transaction::{Head, Job, Settled, Tx, tell};
 use super::{StoreError, changes};
@@ -41,6 +41,10 @@ pub(super) struct Writer {
     pub(super) durable: watch::Sender<u64>,
     /// Set after a failed commit, until the database was asked what became of it.
     pub(super) in_doubt: bool,
+    /// Whether the last group failed, so that a full disk is logged once.
+    pub(super) failing: bool,
+    /// Let go of once the connection is closed.
+    pub(super) _lock: Lock,
 }
 
 /// The requests of one transaction.
@@ -83,20 +87,30 @@ impl Writer {
 
     async fn serve(&mut self, group: Group) {
         if let Err(error) = self.be_certain().await {
+            self.log(Err(&error));
             return group.refuse(&error);
         }
         let Group { parts, recorders, jobs, .. } = group;
         let (settled, committed) = self.transact(parts, jobs).await;
-        if let Err(error) = &committed {
-            self.in_doubt = true;
-            tracing::error!(reason = error.reason().code(), cause = ?error, "a group of requests was not recorded");
-        }
+        self.in_doubt |= committed.is_err();
+        self.log(committed.as_ref());
         for recorder in recorders {
             tell(recorder, committed.clone());
         }
         for one in settled {
             one.answer(committed.clone());
         }
+    }
+
+    fn log(&mut self, outcome: Result<&(), &StoreError>) {
+        match outcome {
+            Err(error) if !self.failing => {
+                tracing::error!(reason = error.reason().code(), cause = ?error, "the store cannot record");
+            }
+            Ok(()) if self.failing => tracing::info!("the store records again"),
+            _ => {}
+        }
+        self.failing = outcome.is_err();
     }
 
     /// One transaction: what the jobs said, and whether it is durable.

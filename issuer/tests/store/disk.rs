@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use mayfly_issuer::ledger::{Kind, Personal, Record};
-use mayfly_issuer::store::{Options, StoreError};
+use mayfly_issuer::store::{Loaded, Options, Store, StoreError};
 use mayfly_sdk::{Reason, Refusal};
 
 use crate::place::{Place, put};
@@ -26,12 +27,23 @@ async fn a_second_issuer_is_refused_and_told_who_has_the_store() {
 async fn a_store_that_was_dropped_without_shutting_is_whole() {
     let place = Place::sqlite();
     for n in 1..20 {
-        let (store, loaded) = place.open().await;
+        let (store, loaded) = reopened(&place).await;
         assert_eq!(loaded.revision.n, n - 1);
         assert_eq!(put(&store, &n.to_string()).await.revision.n, n);
     }
-    let (_store, loaded) = place.open().await;
+    let (_store, loaded) = reopened(&place).await;
     assert_eq!(loaded.entries.all().await.unwrap().len(), 19);
+}
+
+/// Opens it as soon as the one that was dropped has let go.
+async fn reopened(place: &Place) -> (Store, Loaded) {
+    for _ in 0..1000 {
+        match place.try_open().await {
+            Err(StoreError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the lock is held for ever");
 }
 
 #[tokio::test]
