@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mayfly_sdk::selector::Selector;
 use tokio::sync::Semaphore;
 
@@ -12,10 +13,10 @@ use super::systemd::Systemd;
 use super::unix::Unix;
 use super::{Attestor, Facts, HeldProcess, Needs, Program, Undetermined};
 
-/// How long an attestor that may block is waited for. Hashing goes on behind, so that the next call finds the digest.
+/// How long a slow fact is waited for. Hashing goes on behind, so that the next call finds the digest.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Attestors that may block, at a time.
-const AT_A_TIME: usize = 4;
+/// Slow facts being found out, at a time.
+const AT_A_TIME: usize = 8;
 
 /// What is known of a process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +76,7 @@ impl Attestation {
 pub struct Attestors {
     attestors: Vec<Arc<dyn Attestor>>,
     blocking: Arc<Semaphore>,
+    patience: Duration,
 }
 
 impl Default for Attestors {
@@ -93,7 +95,7 @@ impl Attestors {
     /// These attestors.
     #[must_use]
     pub fn of(attestors: Vec<Arc<dyn Attestor>>) -> Self {
-        Self { attestors, blocking: Arc::new(Semaphore::new(AT_A_TIME)) }
+        Self { attestors, blocking: Arc::new(Semaphore::new(AT_A_TIME)), patience: PATIENCE }
     }
 
     /// What is so of this process now, of what is needed.
@@ -102,14 +104,13 @@ impl Attestors {
     /// [`AttestError`] if the process ended or became another program meanwhile: then nothing that was read is believed.
     pub async fn attest(&self, process: &Arc<HeldProcess>, needs: &Needs) -> Result<Attestation, AttestError> {
         let mut attestation = Attestation::default();
+        let mut slow = Vec::new();
         for attestor in &self.attestors {
-            let facts = if attestor.may_block(needs) {
-                self.attest_blocking(attestor, process, needs).await
-            } else {
-                attestor.attest(process, needs)
-            };
-            attestation.take(facts);
+            attestation.take(attestor.attest(process, needs));
+            let keys = attestor.slow_keys().iter().filter(|key| needs.want(attestor.name(), key));
+            slow.extend(keys.map(|key| self.attest_slowly(attestor, process, key)));
         }
+        join_all(slow).await.into_iter().for_each(|facts| attestation.take(facts));
         match process.same_executable() {
             Program::Same | Program::Undetermined(_) => Ok(attestation),
             Program::Changed => Err(AttestError::OtherProgram),
@@ -117,22 +118,31 @@ impl Attestors {
         }
     }
 
-    async fn attest_blocking(&self, attestor: &Arc<dyn Attestor>, process: &Arc<HeldProcess>, needs: &Needs) -> Facts {
+    async fn attest_slowly(
+        &self,
+        attestor: &Arc<dyn Attestor>,
+        process: &Arc<HeldProcess>,
+        key: &'static str,
+    ) -> Facts {
         let work = async {
             let permit = Arc::clone(&self.blocking).acquire_owned().await.ok()?;
-            let (attestor, process, needs) = (Arc::clone(attestor), Arc::clone(process), needs.clone());
+            let (attestor, process) = (Arc::clone(attestor), Arc::clone(process));
             let found = tokio::task::spawn_blocking(move || {
-                let facts = attestor.attest(&process, &needs);
+                let facts = attestor.attest_slowly(&process, key);
                 drop(permit);
                 facts
             });
             found.await.ok()
         };
-        if let Ok(Some(facts)) = tokio::time::timeout(PATIENCE, work).await {
+        if let Ok(Some(facts)) = tokio::time::timeout(self.patience, work).await {
             return facts;
         }
         let mut facts = Facts::none(attestor.name());
-        facts.undetermined(Undetermined::whole(attestor.name(), "the attestor did not answer within 5 s".to_owned()));
+        facts.undetermined(Undetermined::passing(
+            attestor.name(),
+            key,
+            "the node agent could not find out in time".to_owned(),
+        ));
         facts
     }
 }

@@ -12,15 +12,20 @@ pub trait Attestor: fmt::Debug + Send + Sync {
     /// The type of its selectors, such as `unix`.
     fn name(&self) -> &'static str;
 
-    /// What it finds of what is needed. What it leaves out does not hold.
+    /// What it finds with a few reads of `/proc`, of what is needed. What it leaves out does not hold.
     ///
     /// The caller asks afterwards whether the process still lives and runs the same program, and believes nothing otherwise.
     fn attest(&self, process: &HeldProcess, needs: &Needs) -> Facts;
 
-    /// Whether it may take longer than a few reads of `/proc` for these needs. If so it runs on a thread of its own, with a deadline.
-    fn may_block(&self, needs: &Needs) -> bool {
-        let _ = needs;
-        false
+    /// The keys that may take longer, and are left to [`attest_slowly`](Self::attest_slowly).
+    fn slow_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What it finds of one slow key that is needed. Runs on a thread that may block; after the deadline that key, and no other, is undetermined.
+    fn attest_slowly(&self, process: &HeldProcess, key: &'static str) -> Facts {
+        let _ = (process, key);
+        Facts::none(self.name())
     }
 }
 
@@ -78,6 +83,14 @@ impl Facts {
     pub fn add(&mut self, key: &'static str, value: impl fmt::Display) {
         if let Ok(selector) = Selector::new(self.kind, key, &value.to_string()) {
             self.found.insert(selector);
+        }
+    }
+
+    /// It is so, or it is not known.
+    pub fn add_or_undetermined(&mut self, key: &'static str, found: Result<String, Undetermined>) {
+        match found {
+            Ok(value) => self.add(key, value),
+            Err(undetermined) => self.undetermined(undetermined),
         }
     }
 

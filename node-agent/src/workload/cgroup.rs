@@ -16,10 +16,7 @@ impl Attestor for Cgroup {
     fn attest(&self, process: &HeldProcess, needs: &Needs) -> Facts {
         let mut facts = Facts::none("cgroup");
         if needs.want("cgroup", "path") {
-            match path(process, "cgroup", "path") {
-                Ok(path) => facts.add("path", path),
-                Err(undetermined) => facts.undetermined(undetermined),
-            }
+            facts.add_or_undetermined("path", path(process, "cgroup", "path"));
         }
         facts
     }

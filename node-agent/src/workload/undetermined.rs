@@ -11,8 +11,8 @@ use mayfly_sdk::selector::Selector;
 pub struct Undetermined {
     /// The type of the selectors that this concerns, such as `unix`.
     pub kind: &'static str,
-    /// Their key, such as `path`; `None` if it is all keys of this type.
-    pub key: Option<&'static str>,
+    /// Their key, such as `path`.
+    pub key: &'static str,
     /// The only value that the fact could have; `None` if it could have any.
     pub value: Option<String>,
     /// What stood in the way: a clause without a full stop.
@@ -35,7 +35,7 @@ impl Undetermined {
     #[must_use]
     pub fn covers(&self, selector: &Selector) -> bool {
         self.kind == selector.kind()
-            && self.key.is_none_or(|key| key == selector.key())
+            && self.key == selector.key()
             && self.value.as_deref().is_none_or(|value| value == selector.value())
     }
 
@@ -48,34 +48,29 @@ impl Undetermined {
             io::ErrorKind::PermissionDenied => ("the node agent may not look into the process".to_owned(), NO_PTRACE),
             _ => (format!("the process could not be looked into: {error}"), TRY_AGAIN),
         };
-        Self { kind, key: Some(key), value: None, why, remedy }
+        Self { kind, key, value: None, why, remedy }
     }
 
     /// The process has no pid in the node agent's PID namespace.
     pub(super) fn other_pid_namespace(kind: &'static str, key: &'static str) -> Self {
         let why = "the process is not visible in the node agent's PID namespace".to_owned();
-        Self { kind, key: Some(key), value: None, why, remedy: OTHER_PIDS }
+        Self { kind, key, value: None, why, remedy: OTHER_PIDS }
     }
 
     /// The process is in a cgroup above the node agent's root.
     pub(super) fn other_cgroup_namespace(kind: &'static str, key: &'static str) -> Self {
         let why = "the process is outside the node agent's cgroup namespace".to_owned();
-        Self { kind, key: Some(key), value: None, why, remedy: OTHER_CGROUPS }
+        Self { kind, key, value: None, why, remedy: OTHER_CGROUPS }
     }
 
     /// The file at the path of the executable is not the one that runs.
     pub(super) fn other_file(path: String) -> Self {
         let why = format!("the program says that it is {path}, and the file there is another one");
-        Self { kind: "unix", key: Some("path"), value: Some(path), why, remedy: OTHER_FILE }
+        Self { kind: "unix", key: "path", value: Some(path), why, remedy: OTHER_FILE }
     }
 
     /// Something that may be otherwise in a moment.
     pub(super) fn passing(kind: &'static str, key: &'static str, why: String) -> Self {
-        Self { kind, key: Some(key), value: None, why, remedy: TRY_AGAIN }
-    }
-
-    /// An attestor gave no answer.
-    pub(super) fn whole(kind: &'static str, why: String) -> Self {
-        Self { kind, key: None, value: None, why, remedy: TRY_AGAIN }
+        Self { kind, key, value: None, why, remedy: TRY_AGAIN }
     }
 }

@@ -31,31 +31,32 @@ impl Attestor for Unix {
         let mut facts = Facts::none("unix");
         facts.add("uid", process.uid());
         facts.add("gid", process.gid());
-        if needs.want("unix", "user") {
-            let user = User::from_uid(Uid::from_raw(process.uid())).map(|user| user.map(|user| user.name));
-            name(&mut facts, "user", user);
+        if needs.want("unix", "supplementary_gid") {
+            supplementary(&mut facts, process, "supplementary_gid", |facts, gid| facts.add("supplementary_gid", gid));
         }
-        if needs.want("unix", "group") {
-            name(&mut facts, "group", group(process.gid()));
-        }
-        supplementary(&mut facts, process, needs);
         if needs.want("unix", "path") {
-            match path(process) {
-                Ok(path) => facts.add("path", path),
-                Err(undetermined) => facts.undetermined(undetermined),
-            }
-        }
-        if needs.want("unix", "sha256") {
-            match self.sha256(process) {
-                Ok(digest) => facts.add("sha256", hex::encode(digest)),
-                Err(undetermined) => facts.undetermined(undetermined),
-            }
+            facts.add_or_undetermined("path", path(process));
         }
         facts
     }
 
-    fn may_block(&self, needs: &Needs) -> bool {
-        ["sha256", "user", "group", "supplementary_group"].iter().any(|key| needs.want("unix", key))
+    fn slow_keys(&self) -> &'static [&'static str] {
+        &["user", "group", "supplementary_group", "sha256"]
+    }
+
+    fn attest_slowly(&self, process: &HeldProcess, key: &'static str) -> Facts {
+        let mut facts = Facts::none("unix");
+        match key {
+            "user" => name(
+                &mut facts,
+                key,
+                User::from_uid(Uid::from_raw(process.uid())).map(|user| user.map(|user| user.name)),
+            ),
+            "group" => name(&mut facts, key, group(process.gid())),
+            "supplementary_group" => supplementary(&mut facts, process, key, |facts, gid| name(facts, key, group(gid))),
+            _ => facts.add_or_undetermined(key, self.sha256(process).map(hex::encode)),
+        }
+        facts
     }
 }
 
@@ -87,36 +88,19 @@ fn group(gid: u32) -> nix::Result<Option<String>> {
     Group::from_gid(Gid::from_raw(gid)).map(|group| group.map(|group| group.name))
 }
 
-fn supplementary(facts: &mut Facts, process: &HeldProcess, needs: &Needs) {
-    let (ids, names) = (needs.want("unix", "supplementary_gid"), needs.want("unix", "supplementary_group"));
-    if !ids && !names {
-        return;
-    }
-    match supplementary_gids(process) {
-        Ok(gids) => {
-            for gid in gids {
-                if ids {
-                    facts.add("supplementary_gid", gid);
-                }
-                if names {
-                    name(facts, "supplementary_group", group(gid));
-                }
-            }
-        }
-        Err(undetermined) => {
-            facts.undetermined(Undetermined { key: Some("supplementary_group"), ..undetermined.clone() });
-            facts.undetermined(undetermined);
-        }
+fn supplementary(facts: &mut Facts, process: &HeldProcess, key: &'static str, add: impl Fn(&mut Facts, u32)) {
+    match supplementary_gids(process, key) {
+        Ok(gids) => gids.into_iter().for_each(|gid| add(facts, gid)),
+        Err(undetermined) => facts.undetermined(undetermined),
     }
 }
 
-fn supplementary_gids(process: &HeldProcess) -> Result<Vec<u32>, Undetermined> {
-    const KEY: &str = "supplementary_gid";
-    visible(process, KEY)?;
+fn supplementary_gids(process: &HeldProcess, key: &'static str) -> Result<Vec<u32>, Undetermined> {
+    visible(process, key)?;
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))
-        .map_err(|error| Undetermined::of_proc("unix", KEY, &error))?;
+        .map_err(|error| Undetermined::of_proc("unix", key, &error))?;
     gids_of(&status)
-        .ok_or_else(|| Undetermined::passing("unix", KEY, "/proc/<pid>/status has no line of groups".to_owned()))
+        .ok_or_else(|| Undetermined::passing("unix", key, "/proc/<pid>/status has no line of groups".to_owned()))
 }
 
 /// The line `Groups:` of `/proc/<pid>/status`.

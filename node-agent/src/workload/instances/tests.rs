@@ -1,1 +1,90 @@
+use std::process::{Child, Command};
 
+use super::*;
+
+fn child() -> (Child, Arc<HeldProcess>) {
+    let child = Command::new("sleep").arg("600").spawn().unwrap();
+    let process = hold(&child);
+    (child, process)
+}
+
+fn hold(child: &Child) -> Arc<HeldProcess> {
+    Arc::new(HeldProcess::of_pid(child.id().try_into().unwrap()).unwrap())
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn instances() -> Arc<Instances> {
+    Arc::new(Instances::new(BootId::current().unwrap()).unwrap())
+}
+
+#[tokio::test]
+async fn a_process_keeps_its_id_and_shares_it_with_none() {
+    let instances = instances();
+    let ((one, first), (other, second)) = (child(), child());
+    let id = instances.id_of(&first).unwrap();
+    assert_eq!(instances.id_of(&hold(&one)).unwrap(), id, "over another connection");
+    assert_ne!(instances.id_of(&second).unwrap(), id);
+    end(one);
+    end(other);
+}
+
+#[tokio::test]
+async fn deaths_are_reported_and_forgotten() {
+    let instances = instances();
+    let stop = CancellationToken::new();
+    let mut deaths = instances.deaths();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn({
+        let (instances, stop) = (Arc::clone(&instances), stop.clone());
+        async move { instances.run(stop).await }
+    });
+    let many: Vec<_> = (0..100).map(|_| child()).collect();
+    let ids: std::collections::HashSet<_> = many.iter().map(|(_, process)| instances.id_of(process).unwrap()).collect();
+    assert_eq!(ids.len(), 100);
+    let (survivor, alive) = child();
+    let survivor_id = instances.id_of(&alive).unwrap();
+    many.into_iter().for_each(|(child, _)| end(child));
+    let mut dead = std::collections::HashSet::new();
+    while dead.len() < 100 {
+        let id = tokio::time::timeout(std::time::Duration::from_secs(10), deaths.recv())
+            .await
+            .expect("a death is not reported");
+        assert!(dead.insert(id.unwrap()));
+    }
+    assert_eq!(dead, ids);
+    assert_eq!(instances.snapshot().into_iter().map(|(_, id)| id).collect::<Vec<_>>(), [survivor_id]);
+    stop.cancel();
+    tasks.join_all().await;
+    end(survivor);
+}
+
+#[tokio::test]
+async fn the_dead_get_no_id() {
+    let (child, process) = child();
+    end(child);
+    assert!(matches!(instances().id_of(&process), Err(InstanceError::Dead)));
+}
+
+#[tokio::test]
+async fn ids_outlive_a_restart_for_processes_that_do() {
+    let before = instances();
+    let ((stays, staying), (leaves, leaving)) = (child(), child());
+    let (kept, lost) = (before.id_of(&staying).unwrap(), before.id_of(&leaving).unwrap());
+    let mut snapshot = before.snapshot();
+    end(leaves);
+    let after = instances();
+    after.restore(snapshot.clone());
+    assert_eq!(after.id_of(&staying).unwrap(), kept);
+    assert!(after.snapshot().iter().all(|(_, id)| *id != lost));
+
+    // After a boot the same pid and start time would be another process.
+    snapshot.iter_mut().for_each(|(key, _)| key.boot = BootId::from_bytes([0; 16]));
+    let later = instances();
+    later.restore(snapshot);
+    assert_ne!(later.id_of(&staying).unwrap(), kept);
+    end(stays);
+}
