@@ -15,8 +15,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use mayfly_sdk::socket::BindError;
 pub use connection::{Connection, Peer};
 pub use incoming::{Incoming, Listener};
 pub use limits::Limits;
+pub use mayfly_sdk::socket::BindError;
 pub use server::configure;

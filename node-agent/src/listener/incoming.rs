@@ -13,8 +13,8 @@ use tokio::time::Sleep;
 
 use super::connection::Connection;
 use super::limits::{Full, Limits, Slots};
-use mayfly_sdk::socket::{self, Access, BindError};
 use crate::workload::{HeldProcess, HoldError};
+use mayfly_sdk::socket::{self, Access, BindError};
 
 /// How long to wait when the process is out of descriptors or memory before accepting again.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(100);

@@ -74,7 +74,7 @@ impl Attestation {
 /// The attestors of this node.
 #[derive(Debug)]
 pub struct Attestors {
-    attestors: Vec<Arc<dyn Attestor>>,
+    all: Vec<Arc<dyn Attestor>>,
     blocking: Arc<Semaphore>,
     patience: Duration,
 }
@@ -95,7 +95,7 @@ impl Attestors {
     /// These attestors.
     #[must_use]
     pub fn of(attestors: Vec<Arc<dyn Attestor>>) -> Self {
-        Self { attestors, blocking: Arc::new(Semaphore::new(AT_A_TIME)), patience: PATIENCE }
+        Self { all: attestors, blocking: Arc::new(Semaphore::new(AT_A_TIME)), patience: PATIENCE }
     }
 
     /// What is so of this process now, of what is needed.
@@ -105,7 +105,7 @@ impl Attestors {
     pub async fn attest(&self, process: &Arc<HeldProcess>, needs: &Needs) -> Result<Attestation, AttestError> {
         let mut attestation = Attestation::default();
         let mut slow = Vec::new();
-        for attestor in &self.attestors {
+        for attestor in &self.all {
             attestation.take(attestor.attest(process, needs));
             let keys = attestor.slow_keys().iter().filter(|key| needs.want(attestor.name(), key));
             slow.extend(keys.map(|key| self.attest_slowly(attestor, process, key)));

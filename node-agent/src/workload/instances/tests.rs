@@ -47,7 +47,9 @@ async fn deaths_are_reported_and_forgotten() {
     assert_eq!(ids.len(), 100);
     let (survivor, alive) = child();
     let survivor_id = instances.id_of(&alive).unwrap();
-    many.into_iter().for_each(|(child, _)| end(child));
+    for (child, _) in many {
+        end(child);
+    }
     let mut dead = std::collections::HashSet::new();
     while dead.len() < 100 {
         let id = tokio::time::timeout(std::time::Duration::from_secs(10), deaths.recv())
@@ -82,7 +84,9 @@ async fn ids_outlive_a_restart_for_processes_that_do() {
     assert!(after.snapshot().iter().all(|(_, id)| *id != lost));
 
     // After a boot the same pid and start time would be another process.
-    snapshot.iter_mut().for_each(|(key, _)| key.boot = BootId::from_bytes([0; 16]));
+    for (key, _) in &mut snapshot {
+        key.boot = BootId::from_bytes([0; 16]);
+    }
     let later = instances();
     later.restore(snapshot);
     assert_ne!(later.id_of(&staying).unwrap(), kept);

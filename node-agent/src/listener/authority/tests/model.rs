@@ -67,6 +67,7 @@ impl Table {
 
 /// How to write a field, where there is a choice.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one bit of the encoding")]
 pub(super) struct Way {
     /// By index if the field is in a table.
     pub(super) indexed: bool,
@@ -90,7 +91,7 @@ pub(super) fn encode(table: &mut Table, (name, value): &Field, way: Way, out: &m
     let mut names = table.indexes().into_iter().filter(|(_, field)| field.0 == *name).map(|(index, _)| index);
     let index = match way.name {
         0 => names.next(),
-        1 => names.last(),
+        1 => names.next_back(),
         _ => None,
     };
     let (first, prefix) = if way.remember { (0x40, 6) } else { (if way.never { 0x10 } else { 0 }, 4) };
