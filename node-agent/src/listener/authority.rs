@@ -7,7 +7,7 @@
 //! So this adapter between socket and h2 reads along and writes a legal value **over** an illegal one, chosen so that nothing else
 //! changes: as many octets on the wire, and as many when decoded. Hence frames keep their length, both HPACK tables stay in step (an entry's size
 //! is that of its decoded name and value), and an entry that a later request names by its index is legal already. Where the value is Huffman-coded,
-//! the other one is made of characters whose codes have lengths that add up ([`huffman::fill`]). What is legal is what `http::uri::Authority`,
+//! the other one is made of characters whose codes have lengths that add up (`huffman::fill`). What is legal is what `http::uri::Authority`,
 //! which h2 asks, calls legal; a legal value is left alone.
 //!
 //! - An **empty** `:authority` stays empty, and h2 resets that stream (`PROTOCOL_ERROR`) and no other: there is no non-empty value of length zero. RFC 9113
