@@ -156,7 +156,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Reason::StoreCorrupt`]: the row is not what any version wrote.
-    pub fn load(&mut self, row: EntryRow) -> Result<EntryChange, Refusal> {
+    pub fn load(&mut self, row: &EntryRow) -> Result<EntryChange, Refusal> {
         let corrupt = |what: &dyn std::fmt::Display| {
             Refusal::new(Reason::StoreCorrupt, format!("the stored entry {} cannot be read: {what}", row.name))
         };
@@ -251,3 +251,6 @@ impl Registry {
         self.slots.get(slot as usize)?.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests;

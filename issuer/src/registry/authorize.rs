@@ -205,3 +205,6 @@ impl Entry {
         Ok(self.spec.expires_at.map_or(ttl, |end| ttl.min(end.remaining(now))))
     }
 }
+
+#[cfg(test)]
+mod tests;

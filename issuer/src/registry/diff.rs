@@ -45,7 +45,7 @@ const FIELDS: &[Field] = &[
     field!(extra federates_with, false),
     field!(extra claims, true),
     field!(extra admin, false),
-    field!(extra task, true),
+    field!(extra task, false),
     field!(extra serves, false),
     field!(extra allowed_values, true),
     field!(extra node_asserted, true),

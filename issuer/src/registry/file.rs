@@ -8,6 +8,7 @@ mod fields;
 mod grants;
 mod text;
 mod tree;
+mod yaml;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl EntriesFile {
     /// Everything that is wrong with it: the document cannot be read, or some of it is unknown, missing, of the wrong
     /// form or against the rules.
     pub fn parse(document: &[u8], rules: &Rules) -> Result<Self, Problems> {
-        let tree = tree::read(document).map_err(|refusal| Problem::new("", "", refusal))?;
+        let tree = tree::read(document)?;
         let mut problems = Problems::default();
         let mut top = Fields::open(tree, Place::file(), &["owner", "entries"], &mut problems);
         let owner = top.required("owner", |owner| text::name("an owner", owner));
@@ -78,3 +79,6 @@ pub fn fuzz_entries_document(document: &[u8]) {
         assert_eq!(serde_json::from_str::<EntrySpec>(&spec.to_json()).ok().as_ref(), Some(&spec));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,14 +34,13 @@ impl Problem {
     /// A problem whose remedy is that of its reason.
     #[must_use]
     pub fn new(entry: &str, field: &str, refusal: Refusal) -> Self {
-        Self {
-            entry: entry.to_owned(),
-            field: field.to_owned(),
-            reason: refusal.reason,
-            // What stood in the file may be quoted, and may be 32 MiB of it.
-            what: refusal.what.chars().take(MAX_WHAT_CHARS).collect(),
-            remedy: refusal.reason.remedy().to_owned(),
+        let Refusal { reason, mut what } = refusal;
+        // What stood in the file may be quoted, and may be 32 MiB of it.
+        if let Some((end, _)) = what.char_indices().nth(MAX_WHAT_CHARS) {
+            what.truncate(end);
         }
+        let remedy = reason.remedy().to_owned();
+        Self { entry: entry.to_owned(), field: field.to_owned(), reason, what, remedy }
     }
 }
 

@@ -270,3 +270,6 @@ fn reserved(id: &SpiffeId) -> Refusal {
 fn invalid(what: String) -> Refusal {
     Refusal::new(Reason::InvalidTemplate, what)
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ impl Place {
 /// The keys of one map. What is wrong with a value is noted, and the value is then as if it were absent.
 pub(super) struct Fields<'p> {
     place: Place,
-    fields: Vec<(String, Tree)>,
+    values: Vec<(String, Tree)>,
     /// Whether it is a map at all; if not, nothing more is said about what it lacks.
     is_map: bool,
     problems: &'p mut Problems,
@@ -62,23 +62,23 @@ impl<'p> Fields<'p> {
         let Tree::Map(all) = tree else {
             let what = format!("{} stands where a map with the keys {} belongs", tree.kind(), known.join(", "));
             problems.push(place.problem(invalid(what)));
-            return Self { place, fields: Vec::new(), is_map: false, problems };
+            return Self { place, values: Vec::new(), is_map: false, problems };
         };
-        let mut fields: Vec<(String, Tree)> = Vec::with_capacity(all.len());
+        let mut values: Vec<(String, Tree)> = Vec::with_capacity(all.len());
         for (key, value) in all {
             if !known.contains(&key.as_str()) {
                 problems.push(unknown(&place, &key, known));
-            } else if fields.iter().any(|(other, _)| *other == key) {
+            } else if values.iter().any(|(other, _)| *other == key) {
                 problems.push(place.key(&key).problem(invalid("the key stands there twice".to_owned())));
             } else if value == Tree::Null {
                 let refusal = Refusal::new(Reason::MissingKey, "the key has no value");
                 let remedy = "give it a value, or remove the key".to_owned();
                 problems.push(Problem { remedy, ..place.key(&key).problem(refusal) });
             } else {
-                fields.push((key, value));
+                values.push((key, value));
             }
         }
-        Self { place, fields, is_map: true, problems }
+        Self { place, values, is_map: true, problems }
     }
 
     /// Where this map stands.
@@ -103,8 +103,8 @@ impl<'p> Fields<'p> {
 
     /// The value of a key, whatever it is.
     pub(super) fn take(&mut self, key: &str) -> Option<Tree> {
-        let at = self.fields.iter().position(|(other, _)| other == key)?;
-        Some(self.fields.swap_remove(at).1)
+        let at = self.values.iter().position(|(other, _)| other == key)?;
+        Some(self.values.swap_remove(at).1)
     }
 
     /// The text of a key.
@@ -145,6 +145,20 @@ impl<'p> Fields<'p> {
                 return Box::default();
             }
         };
+        self.texts_of(&self.place.key(key), &items, most, read)
+    }
+
+    /// The texts of a list that must be there and have an item.
+    pub(super) fn required_texts<T: PartialEq>(
+        &mut self,
+        key: &str,
+        most: usize,
+        read: impl Fn(&str) -> Result<T, Refusal>,
+    ) -> Box<[T]> {
+        let Some(items) = self.required_list(key) else { return Box::default() };
+        if items.is_empty() {
+            self.note(key, invalid("the list is empty".to_owned()));
+        }
         self.texts_of(&self.place.key(key), &items, most, read)
     }
 
@@ -247,7 +261,7 @@ impl<'p> Fields<'p> {
     }
 
     fn must_have(&mut self, key: &str) -> bool {
-        let has = self.fields.iter().any(|(other, _)| other == key);
+        let has = self.values.iter().any(|(other, _)| other == key);
         let place = self.place.key(key);
         // What was there and refused by `open` is not missing.
         if !has

@@ -83,10 +83,7 @@ pub(super) fn admin(fields: &mut Fields<'_>, rules: &Rules) -> Box<[AdminGrant]>
     let mut read = Vec::with_capacity(grants.len());
     for (at, grant) in grants.into_iter().enumerate() {
         let mut grant = Fields::open(grant, place.item(at), &["verbs", "id_prefix", "owner"], fields.problems());
-        let verbs = grant.texts("verbs", MAX_ITEMS, text::verb);
-        if verbs.is_empty() {
-            grant.note("verbs", invalid("a grant needs at least one verb".to_owned()));
-        }
+        let verbs = grant.required_texts("verbs", MAX_ITEMS, text::verb);
         let id_prefix = grant.optional("id_prefix", |text| match text.parse::<SpiffeId>()? {
             id if id.is_member_of(&rules.trust_domain) => Ok(id),
             id => Err(invalid(format!("{id} is not in the trust domain {}", rules.trust_domain))),
@@ -103,10 +100,7 @@ pub(super) fn task(fields: &mut Fields<'_>) -> Option<Box<TaskGrant>> {
     let place = fields.place().key("task");
     let known = ["audiences", "scopes", "delegable", "max_hops", "deadline"];
     let mut task = Fields::open(tree, place, &known, fields.problems());
-    let audiences = task.texts("audiences", MAX_ITEMS, text::resource_or_any);
-    if audiences.is_empty() {
-        task.note("audiences", invalid("a task grant names the audiences of its tokens, or * for any".to_owned()));
-    }
+    let audiences = task.required_texts("audiences", MAX_ITEMS, text::resource_or_any);
     let scopes = task.texts("scopes", MAX_ITEMS, text::scope);
     let delegable = task.texts("delegable", MAX_ITEMS, text::resource_or_any);
     let max_hops = task.integer("max_hops", 0, 16).and_then(|hops| u8::try_from(hops).ok());

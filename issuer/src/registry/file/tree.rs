@@ -1,8 +1,4 @@
 //! A document as a tree, within bounds that hold before anything large is allocated.
-//!
-//! libyaml makes an event of about 150 bytes for each scalar, so the places where an event can begin are counted first.
-//! Aliases may be used, but every copy that they make is charged against a budget that follows the size of the document:
-//! a billion laughs end after a few thousand.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,12 +6,13 @@ use std::fmt;
 use mayfly_sdk::{Reason, Refusal};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::yaml;
+use crate::registry::problem::{Problem, Problems};
+
 /// The longest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
 /// The deepest nesting.
 const MAX_DEPTH: usize = 32;
-/// The most places of a YAML document where a node can begin: a file of 32 MiB with short lines has fewer.
-const MAX_INDICATORS: usize = 3 * 1024 * 1024;
 
 /// A value of a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,47 +48,32 @@ impl Tree {
 /// Reads a document: JSON if it begins with a brace, else YAML.
 ///
 /// # Errors
-/// [`Reason::DocumentUnreadable`], with the line where the syntax ends.
-pub(super) fn read(document: &[u8]) -> Result<Tree, Refusal> {
+/// [`Reason::DocumentUnreadable`], with the line where the syntax ends; for YAML, one for each entry that cannot be read.
+pub(super) fn read(document: &[u8]) -> Result<Tree, Problems> {
+    let unreadable = |what| Problem::new("", "", unreadable(what));
     if document.len() > MAX_DOCUMENT_BYTES {
-        return Err(unreadable(format!(
-            "the document has {} bytes, and at most {MAX_DOCUMENT_BYTES} are read",
-            document.len()
-        )));
+        let what = format!("the document has {} bytes, and at most {MAX_DOCUMENT_BYTES} are read", document.len());
+        return Err(unreadable(what).into());
     }
     let text = str::from_utf8(document)
         .map_err(|error| unreadable(format!("the document is not UTF-8 from byte {} on", error.valid_up_to())))?;
-    // Without aliases no document has more nodes than bytes.
-    let budget = Cell::new(document.len().saturating_mul(2).saturating_add(1024));
-    let seed = Seed { budget: &budget, depth: 0 };
-    if text.trim_start().starts_with('{') {
-        let mut json = serde_json::Deserializer::from_str(text);
-        let tree = seed.deserialize(&mut json).and_then(|tree| json.end().map(|()| tree));
-        return tree.map_err(|error| unreadable(format!("the document begins with a brace and is not JSON: {error}")));
+    if !text.trim_start().starts_with('{') {
+        return yaml::read(text);
     }
-    if indicators(document) > MAX_INDICATORS {
-        return Err(unreadable("the document holds too many nodes for YAML; split it, or write it as JSON".to_owned()));
-    }
-    seed.deserialize(serde_yaml_ng::Deserializer::from_str(text))
-        .map_err(|error| unreadable(format!("the document is not YAML: {error}")))
+    let mut json = serde_json::Deserializer::from_str(text);
+    let tree = build(&mut json, text.len()).and_then(|tree| json.end().map(|()| tree));
+    tree.map_err(|error| unreadable(format!("the document begins with a brace and is not JSON: {error}")).into())
 }
 
-/// How many places there are at which a YAML node can begin; each is good for two events at most.
-fn indicators(document: &[u8]) -> usize {
-    let follows = |at: usize| document.get(at + 1).is_none_or(u8::is_ascii_whitespace);
-    document
-        .iter()
-        .enumerate()
-        .filter(|(at, byte)| match byte {
-            b'\n' | b'\r' | b',' | b'[' | b'{' => true,
-            b'-' | b'?' | b':' => follows(*at),
-            _ => false,
-        })
-        .count()
-}
-
-fn unreadable(what: String) -> Refusal {
+pub(super) fn unreadable(what: String) -> Refusal {
     Refusal::new(Reason::DocumentUnreadable, what)
+}
+
+/// The tree of a document of this many bytes.
+pub(super) fn build<'de, D: Deserializer<'de>>(deserializer: D, bytes: usize) -> Result<Tree, D::Error> {
+    // Without aliases no document has more nodes than bytes.
+    let budget = Cell::new(bytes.saturating_mul(2).saturating_add(1024));
+    Seed { budget: &budget, depth: 0 }.deserialize(deserializer)
 }
 
 /// Builds a tree and charges every node to the budget.
@@ -134,6 +116,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_unit<E: de::Error>(self) -> Result<Tree, E> {
         self.charge(1)?;
         Ok(Tree::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Tree, E> {
+        self.visit_unit()
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tree, E> {
