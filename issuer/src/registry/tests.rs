@@ -146,7 +146,9 @@ proptest! {
     fn a_node_that_follows_deltas_sees_what_a_snapshot_shows(files in vec(files(), 1..8), nodes in nodes()) {
         let (mut registry, mut store) = (Registry::new(rules()), FakeStore { n: 0, next_order: 1 });
         let mut connected = ConnectedNodes::default();
-        nodes.iter().for_each(|node| connected.insert(node.clone()));
+        for node in &nodes {
+            connected.insert(node.clone());
+        }
         let mut views: HashMap<SpiffeId, BTreeMap<Uid, NodeEntry>> = HashMap::new();
         for (file, prune) in files {
             let changes = apply(&mut registry, &mut store, file, prune);
