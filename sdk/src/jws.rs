@@ -7,6 +7,8 @@
 mod algorithm;
 mod signer;
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -48,7 +50,7 @@ pub enum JwsError {
 }
 
 /// A token that was taken apart and not checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Unverified<'a> {
     token: &'a str,
     signing_input: &'a str,
@@ -60,7 +62,7 @@ pub struct Unverified<'a> {
 }
 
 /// A token whose signature holds under one key.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Verified<'a>(Unverified<'a>);
 
 impl<'a> Unverified<'a> {
@@ -165,6 +167,19 @@ impl<'a> Verified<'a> {
     /// [`JwsError::BadPayload`].
     pub fn claims(&self) -> Result<Object, JwsError> {
         self.0.insecure_claims()
+    }
+}
+
+// A token is a credential: what is shown of it must not be one.
+impl fmt::Debug for Unverified<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unverified({} by {:?})", self.algorithm, self.key_id)
+    }
+}
+
+impl fmt::Debug for Verified<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Verified({} by {:?})", self.0.algorithm, self.0.key_id)
     }
 }
 

@@ -8,6 +8,8 @@
 
 mod claims;
 
+use std::fmt;
+
 use serde_json::Value;
 
 pub use claims::UnverifiedJwt;
@@ -31,7 +33,7 @@ const NEVER_ALLOWED_HEADERS: [&str; 6] = ["crit", "b64", "jwk", "jku", "x5u", "x
 /// A JWT-SVID whose signature, times and audience were checked.
 ///
 /// Its claims are statements of the trust domain of its subject, and of nobody else (SPIFFE-ID 4).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct JwtSvid {
     token: String,
     unverified: UnverifiedJwt,
@@ -237,6 +239,20 @@ impl JwtSvid {
     pub fn expose_token(&self) -> &str {
         &self.token
     }
+}
+
+// A token is a credential: what is shown of it must not be one.
+impl fmt::Debug for JwtSvid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JwtSvid({} for {:?} until {})", self.spiffe_id(), self.audience(), self.expires_at())
+    }
+}
+
+/// The value of an HTTP `Authorization` header, or of the gRPC metadata `authorization`, that shows a token
+/// (JWT-SVID 5.2, 5.3).
+#[must_use]
+pub fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
 }
 
 impl Audience {

@@ -76,6 +76,19 @@ fn dots_that_are_not_dot_segments_are_legal() {
 }
 
 #[test]
+fn every_other_character_is_refused_and_every_legal_one_taken() {
+    // rows: ID-7, ID-13, ID-19
+    for c in (0..=0xff_u8).map(char::from) {
+        let lower = c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+        assert_eq!(parse(&format!("spiffe://t{c}d/a")).is_ok(), lower || c == '/', "{c:?} in a trust domain");
+        assert_eq!(TrustDomain::from_name(&format!("t{c}d")).is_ok(), lower, "{c:?} in a name");
+        let segment = lower || c.is_ascii_uppercase() || c == '/';
+        assert_eq!(parse(&format!("spiffe://td/a{c}b")).is_ok(), segment, "{c:?} in a path");
+        assert_eq!(is_legal_segment(&format!("a{c}b")), segment && c != '/', "{c:?} in a segment");
+    }
+}
+
+#[test]
 fn trust_domains_are_not_read_as_hosts() {
     // rows: ID-8
     for name in ["1.2.3.4", "999.1.1.1", "a..b", "-a-", "_", "."] {

@@ -76,6 +76,10 @@ fn a_good_token_is_believed_and_says_what_it_says() {
     assert_eq!(svid.claims()["x"], 1);
     // rows: J-22
     assert!(domain.verify(svid.expose_token()).is_ok());
+    // rows: J-24
+    assert_eq!(bearer(svid.expose_token()), format!("Bearer {}", svid.expose_token()));
+    let signature = svid.expose_token().rsplit_once('.').unwrap().1;
+    assert!(!format!("{svid:?} {:?}", jws::Unverified::parse(svid.expose_token())).contains(signature));
 }
 
 #[test]
@@ -256,6 +260,8 @@ fn a_named_key_is_the_only_one_tried_and_an_unnamed_one_is_looked_for() {
     }
     // Decision K7.
     assert!(domain.with_header(r#"{"alg":"ES256"}"#).is_ok());
+    let stranger = Domain::new().token(r#"{"alg":"ES256"}"#, &claims().to_string());
+    assert_eq!(domain.verify(&stranger).unwrap_err(), JwsError::BadSignature.into());
     let other = PrivateKey::generate(KeyAlgorithm::EcP384).unwrap();
     let authorities = [
         JwtAuthority::with_key_id(other.public_key().clone(), "k0").unwrap(),
