@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use mayfly_sdk::{Clock, Revision, TrustDomain};
 use parking_lot::Mutex;
-use tokio::sync::{MutexGuard, mpsc, oneshot, watch};
+use tokio::sync::{MappedMutexGuard, MutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 pub use bundles::{BundleRow, PutBundle};
@@ -60,7 +60,8 @@ pub struct Store(Arc<Shared>);
 struct Shared {
     trust_domain: TrustDomain,
     queue: mpsc::Sender<Request>,
-    reader: tokio::sync::Mutex<Connection>,
+    /// `None` once the store is shut.
+    reader: tokio::sync::Mutex<Option<Connection>>,
     durable: watch::Receiver<u64>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -133,7 +134,7 @@ impl Store {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run());
-        let reader = tokio::sync::Mutex::new(connection::connect_reader(directory).await?);
+        let reader = tokio::sync::Mutex::new(Some(connection::connect_reader(directory).await?));
         let shared = Shared { trust_domain, queue, reader, durable: followers, tasks: Mutex::new(tasks) };
         Ok((Self(Arc::new(shared)), loaded))
     }
@@ -210,6 +211,9 @@ impl Store {
                 tracing::error!(cause = %error, "the store's writer did not end well");
             }
         }
+        if let Some(reader) = self.0.reader.lock().await.take() {
+            connection::close(reader).await;
+        }
     }
 
     /// Waits until the store takes no more requests: it was shut, or its writer died.
@@ -227,8 +231,8 @@ impl Store {
         self.0.durable.clone()
     }
 
-    async fn reader(&self) -> MutexGuard<'_, Connection> {
-        self.0.reader.lock().await
+    async fn reader(&self) -> Result<MappedMutexGuard<'_, Connection>, StoreError> {
+        MutexGuard::try_map(self.0.reader.lock().await, Option::as_mut).ok().ok_or(StoreError::Shut)
     }
 
     async fn work<W: Work>(&self, work: W) -> Result<W::Answer, StoreError> {

@@ -61,7 +61,16 @@ impl Options {
 
 /// Held as long as the store is open; the system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held for the lock on it")] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not left to the closing of the file: a process that is just being spawned holds a copy of it for a moment.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(cause = %error, "the store's lock was not let go of");
+        }
+    }
+}
 
 /// Makes the directory (0700) where it is missing, and takes the lock in it.
 pub(super) fn lock(directory: &Path) -> Result<Lock, StoreError> {
@@ -118,6 +127,13 @@ pub(super) async fn connect_writer(directory: &Path, options: &Options) -> Resul
 /// A connection that only reads.
 pub(super) async fn connect_reader(directory: &Path) -> Result<Connection, StoreError> {
     Ok(base(&directory.join(FILE)).pragma("query_only", "1").connect().await?)
+}
+
+/// Closes a connection, and waits until its files are closed.
+pub(super) async fn close(connection: Connection) {
+    if let Err(error) = sqlx::Connection::close(connection).await {
+        tracing::warn!(cause = ?error, "the store was not closed cleanly");
+    }
 }
 
 fn base(path: &Path) -> SqliteConnectOptions {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::StoreError;
 use super::change::Committed;
-use super::connection::{Connection, Engine, Row};
+use super::connection::{Connection, Engine, Row, close};
 use super::row::{get, revision, stored, stored_len, time, unsigned};
 use super::transaction::Tx;
 
@@ -111,11 +111,13 @@ impl EntryPages {
     }
 
     /// Begins to read. One statement, so that it sees one state of the store.
-    pub(super) fn read(connection: Connection, trust_domain: String) -> Self {
+    pub(super) fn read(mut connection: Connection, trust_domain: String) -> Self {
         let (to, pages) = mpsc::channel(2);
         let mut reader = JoinSet::new();
         reader.spawn(async move {
-            if let Err(error) = read_pages(connection, &trust_domain, &to).await
+            let read = read_pages(&mut connection, &trust_domain, &to).await;
+            close(connection).await;
+            if let Err(error) = read
                 && to.send(Err(error)).await.is_err()
             {
                 tracing::debug!("nobody reads the entries any more");
@@ -132,7 +134,7 @@ impl std::fmt::Debug for EntryPages {
 }
 
 async fn read_pages(
-    mut connection: Connection,
+    connection: &mut Connection,
     trust_domain: &str,
     to: &mpsc::Sender<Result<Vec<EntryRow>, StoreError>>,
 ) -> Result<(), StoreError> {
@@ -141,7 +143,7 @@ async fn read_pages(
          FROM entries WHERE trust_domain = $1",
     )
     .bind(trust_domain)
-    .fetch(&mut connection);
+    .fetch(connection);
     let mut page = Vec::with_capacity(PAGE);
     while let Some(row) = rows.try_next().await? {
         page.push(entry(&row)?);

@@ -100,7 +100,7 @@ impl Store {
     /// [`StoreError::Corrupt`] if the ledger was altered, [`StoreError::Io`].
     pub async fn find(&self, event: Serial) -> Result<Option<Logged>, StoreError> {
         let ms = event.time_ms();
-        let mut reader = self.reader().await;
+        let mut reader = self.reader().await?;
         let rows = sqlx::query(
             "SELECT batch, format, count, records, personal FROM ledger
              WHERE trust_domain = $1 AND first_ms BETWEEN $2 AND $3 AND last_ms >= $3 ORDER BY batch",
@@ -120,7 +120,7 @@ impl Store {
     }
 
     async fn batches_after(&self, after: u64) -> Result<Vec<Batch>, StoreError> {
-        let mut reader = self.reader().await;
+        let mut reader = self.reader().await?;
         let rows = sqlx::query(
             "SELECT batch, format, count, records, personal FROM ledger
              WHERE trust_domain = $1 AND batch > $2 ORDER BY batch LIMIT $3",
@@ -139,7 +139,7 @@ impl Store {
         let mut counted = 0;
         let mut start = end;
         while counted < last && start > 0 {
-            let mut reader = self.reader().await;
+            let mut reader = self.reader().await?;
             let counts: Vec<i64> = sqlx::query_scalar(
                 "SELECT count FROM ledger WHERE trust_domain = $1 AND batch <= $2 ORDER BY batch DESC LIMIT 256",
             )

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mayfly_sdk::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connection::{Connection, Lock, Options, connect_writer};
+use super::connection::{Connection, Lock, Options, close, connect_writer};
 use super::ledger::insert_batch;
 use super::transaction::{Head, Job, Settled, Tx, tell};
 use super::{StoreError, changes};
@@ -78,10 +78,8 @@ impl Writer {
             group.take(late);
             group.refuse(&StoreError::Shut);
         }
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = sqlx::Connection::close(connection).await
-        {
-            tracing::warn!(reason = %StoreError::from(error), "the store was not closed cleanly");
+        if let Some(connection) = self.connection.take() {
+            close(connection).await;
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use mayfly_issuer::ledger::{Kind, Personal, Record};
 use mayfly_issuer::store::{Loaded, Options, Store, StoreError};
 use mayfly_sdk::{Reason, Refusal};
+use sqlx::{ConnectOptions, Connection};
 
 use crate::place::{Place, put};
 
@@ -89,20 +90,21 @@ async fn a_store_of_a_newer_schema_is_refused_unless_it_says_that_we_may_use_it(
     let (store, _) = place.open().await;
     store.shut().await;
     drop(store);
-    let alter = async |sql: &'static str| {
-        use sqlx::{ConnectOptions, Connection};
-        let path = place.directory.join("store.db");
-        let mut raw = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-        sqlx::query(sql).execute(&mut raw).await.unwrap();
-        raw.close().await.unwrap();
-    };
-    alter("UPDATE schema_info SET version = 9, oldest_reader = 8").await;
+    alter(&place, "UPDATE schema_info SET version = 9, oldest_reader = 8").await;
     let error = place.try_open().await.unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { found: 9, oldest_reader: 8, ours: 1 }), "{error}");
     assert_eq!(Refusal::from(error).reason, Reason::StoreNewerSchema);
-    alter("UPDATE schema_info SET oldest_reader = 1").await;
+    alter(&place, "UPDATE schema_info SET oldest_reader = 1").await;
     let (store, _) = place.open().await;
     put(&store, "a").await;
+}
+
+/// Writes to the database behind the store's back.
+async fn alter(place: &Place, sql: &'static str) {
+    let path = place.directory.join("store.db");
+    let mut raw = sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap();
+    sqlx::query(sql).execute(&mut raw).await.unwrap();
+    raw.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -138,6 +140,39 @@ async fn a_full_disk_fails_what_is_asked_and_nothing_else() {
     };
     store.record(vec![fat(&place)]).await.unwrap();
     assert_eq!(store.tail(1000).await.unwrap().len(), recorded + 1);
+}
+
+#[tokio::test]
+async fn a_failed_commit_that_became_durable_after_all_stops_the_issuer_until_it_reads_again() {
+    let mut place = Place::sqlite();
+    place.options.max_bytes = Some(400_000);
+    let (store, _) = place.open().await;
+    put(&store, "a").await;
+    alter(&place, "UPDATE store SET n = 2").await;
+    while store.record(vec![fat(&place)]).await.is_ok() {}
+    for _ in 0..2 {
+        let error = store.record(vec![place.record(Kind::Refused)]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Diverged { stored, known } if (stored.n, known.n) == (2, 1)), "{error:?}");
+    }
+    place.options.max_bytes = None;
+    let (store, loaded) = place.reopen(store).await;
+    assert_eq!((loaded.revision.n, put(&store, "b").await.revision.n), (2, 3));
+}
+
+#[tokio::test]
+async fn records_of_a_failed_commit_that_became_durable_after_all_are_not_overwritten() {
+    let mut place = Place::sqlite();
+    place.options.max_bytes = Some(400_000);
+    let (store, _) = place.open().await;
+    let mut recorded = 0;
+    while store.record(vec![fat(&place)]).await.is_ok() {
+        recorded += 1;
+    }
+    alter(&place, "INSERT INTO ledger SELECT MAX(batch) + 1, trust_domain, 0, 0, 0, 1, x'', x'' FROM ledger").await;
+    assert!(store.record(vec![fat(&place)]).await.is_err());
+    store.record(vec![place.record(Kind::Refused)]).await.unwrap();
+    let last = store.tail(1).await.unwrap().remove(0);
+    assert_eq!((last.record.kind, last.batch), (Kind::Refused, recorded + 2));
 }
 
 #[tokio::test]
@@ -231,7 +266,12 @@ impl Mount {
 
     fn remount(&self, how: &str) {
         let option = format!("remount,{how}");
-        assert!(Command::new("mount").args(["-o", &option]).arg(self.path()).status().unwrap().success());
+        let remounted = || Command::new("mount").args(["-o", &option]).arg(self.path()).status().unwrap().success();
+        // The loader of entries that nobody read closes its files a moment later.
+        assert!((0..100).any(|_| remounted() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }));
     }
 }
 

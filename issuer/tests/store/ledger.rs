@@ -63,7 +63,13 @@ async fn the_tail_is_the_newest_in_order(place: Place) {
     }
     for last in [0, 1, 2, 8, 9, 15, 16, 100] {
         let tail: Vec<_> = store.tail(last).await.unwrap().iter().map(|logged| logged.record.event).collect();
-        assert_eq!(tail, events[events.len().saturating_sub(last)..], "the last {last}");
+        let newest = &events[events.len().saturating_sub(last)..];
+        assert_eq!(tail, newest, "the last {last}");
+        assert_eq!(
+            read(&mut store.follow(last).await.unwrap(), newest.len()).await,
+            newest,
+            "following the last {last}"
+        );
     }
 }
 
