@@ -1,0 +1,189 @@
+//! `mayfly.admin.v1`, on the local socket: edits the registry, authorities and bundles, and reads the ledger.
+//!
+//! Every call passes [`authorize`] before it reaches a method: who is not allowed learns nothing, and what is allowed is
+//! recorded with its actor by what it changes.
+
+mod authority;
+pub mod authorize;
+mod bundle;
+mod entry;
+mod ledger;
+mod node;
+mod socket;
+
+use std::sync::Arc;
+
+use mayfly_proto::admin::{
+    ActivateAuthorityRequest, ApplyEntriesRequest, ApplyEntriesResponse, AuthorityResponse, BanNodeRequest,
+    BanNodeResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteBundleRequest, DeleteBundleResponse,
+    DeleteEntryRequest, DeleteEntryResponse, EvictNodeRequest, EvictNodeResponse, GetBundleRequest, GetBundleResponse,
+    GetEntryRequest, GetEntryResponse, GetNodeRequest, GetNodeResponse, GetStatusRequest, GetStatusResponse,
+    ListAuthoritiesRequest, ListAuthoritiesResponse, ListBundlesRequest, ListBundlesResponse, ListEntriesRequest,
+    ListEntriesResponse, ListNodesRequest, ListNodesResponse, PrepareAuthorityRequest, RevokeAuthorityRequest,
+    Revision as WireRevision, SetBundleRequest, SetBundleResponse, TailLedgerRequest, TaintAuthorityRequest,
+    admin_service_server::AdminService,
+};
+use mayfly_sdk::{Reason, Refusal, Revision, Ttl};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+pub use socket::{AdminConnection, LocalCaller, incoming};
+
+use crate::{authority::Authorities, directory::{Actor, Directory}};
+
+/// The most items of one page, and how many when none is asked for.
+const PAGE: (usize, usize) = (10_000, 1_000);
+
+/// The service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    directory: Arc<Directory>,
+    authorities: Authorities,
+    join_token_ttl: Ttl,
+    stop: CancellationToken,
+}
+
+impl Admin {
+    /// The service on what this issuer serves. Its streams end when `stop` is cancelled.
+    #[must_use]
+    pub fn new(directory: Arc<Directory>, authorities: Authorities, join_token_ttl: Ttl, stop: CancellationToken) -> Self {
+        Self { directory, authorities, join_token_ttl, stop }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    type TailLedgerStream = ledger::Records;
+
+    async fn apply_entries(&self, request: Request<ApplyEntriesRequest>) -> Result<Response<ApplyEntriesResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.apply(request.into_inner(), &actor).await?))
+    }
+
+    async fn list_entries(&self, request: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
+        Ok(Response::new(self.entries(&request.into_inner())))
+    }
+
+    async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<GetEntryResponse>, Status> {
+        Ok(Response::new(self.entry(&request.into_inner().entry)?))
+    }
+
+    async fn delete_entry(&self, request: Request<DeleteEntryRequest>) -> Result<Response<DeleteEntryResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.delete(request.into_inner().entry, &actor).await?))
+    }
+
+    async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
+        Ok(Response::new(self.nodes(&request.into_inner())))
+    }
+
+    async fn get_node(&self, request: Request<GetNodeRequest>) -> Result<Response<GetNodeResponse>, Status> {
+        Ok(Response::new(self.node(&request.into_inner().spiffe_id)?))
+    }
+
+    async fn evict_node(&self, request: Request<EvictNodeRequest>) -> Result<Response<EvictNodeResponse>, Status> {
+        let actor = actor(&request)?;
+        self.evict(&request.into_inner().spiffe_id, &actor).await?;
+        Ok(Response::new(EvictNodeResponse {}))
+    }
+
+    async fn ban_node(&self, request: Request<BanNodeRequest>) -> Result<Response<BanNodeResponse>, Status> {
+        let actor = actor(&request)?;
+        self.ban(&request.into_inner().spiffe_id, &actor).await?;
+        Ok(Response::new(BanNodeResponse {}))
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<CreateJoinTokenResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.join_token(request.into_inner(), &actor).await?))
+    }
+
+    async fn list_authorities(
+        &self,
+        request: Request<ListAuthoritiesRequest>,
+    ) -> Result<Response<ListAuthoritiesResponse>, Status> {
+        Ok(Response::new(self.list_authorities(&request.into_inner().kind)?))
+    }
+
+    async fn prepare_authority(&self, request: Request<PrepareAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.prepare(&request.into_inner().kind, actor).await?))
+    }
+
+    async fn activate_authority(&self, request: Request<ActivateAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.activate(request.into_inner(), actor).await?))
+    }
+
+    async fn taint_authority(&self, request: Request<TaintAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.taint(&request.into_inner().id, actor).await?))
+    }
+
+    async fn revoke_authority(&self, request: Request<RevokeAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.revoke(&request.into_inner().id, actor).await?))
+    }
+
+    async fn get_bundle(&self, request: Request<GetBundleRequest>) -> Result<Response<GetBundleResponse>, Status> {
+        Ok(Response::new(self.bundle(&request.into_inner().trust_domain)?))
+    }
+
+    async fn list_bundles(&self, _request: Request<ListBundlesRequest>) -> Result<Response<ListBundlesResponse>, Status> {
+        Ok(Response::new(self.bundles()))
+    }
+
+    async fn set_bundle(&self, request: Request<SetBundleRequest>) -> Result<Response<SetBundleResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.set_bundle(request.into_inner(), &actor).await?))
+    }
+
+    async fn delete_bundle(&self, request: Request<DeleteBundleRequest>) -> Result<Response<DeleteBundleResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.delete_bundle(&request.into_inner().trust_domain, &actor).await?))
+    }
+
+    async fn tail_ledger(&self, request: Request<TailLedgerRequest>) -> Result<Response<ledger::Records>, Status> {
+        Ok(Response::new(self.tail(request.into_inner()).await?))
+    }
+
+    async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        Ok(Response::new(self.status()))
+    }
+}
+
+impl Admin {
+    fn status(&self) -> GetStatusResponse {
+        GetStatusResponse {
+            trust_domain: self.directory.trust_domain().to_string(),
+            revision: Some(wire_revision(self.directory.revision())),
+            entries: self.directory.with_registry(crate::registry::Registry::len) as u64,
+            nodes: self.directory.count_nodes() as u64,
+            connected: self.directory.count_sessions() as u64,
+            build: concat!("mayfly-issuer/", env!("CARGO_PKG_VERSION")).to_owned(),
+            root_spki_sha256: hex::encode(self.authorities.snapshot().root_pin()),
+        }
+    }
+}
+
+/// Who calls, as [`authorize`] found it.
+fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
+    let found = request.extensions().get::<authorize::Authorized>();
+    let missing = || Refusal::new(Reason::PermissionDenied, "the call was not authorized").into();
+    found.map(|authorized| Arc::clone(authorized.actor())).ok_or_else(missing)
+}
+
+fn wire_revision(revision: Revision) -> WireRevision {
+    WireRevision { epoch: revision.epoch, n: revision.n }
+}
+
+fn page_size(asked: u32) -> usize {
+    let (most, default) = PAGE;
+    match usize::try_from(asked) {
+        Ok(0) | Err(_) => default,
+        Ok(asked) => asked.min(most),
+    }
+}
