@@ -8,6 +8,8 @@ use mayfly_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::{authority, registry::Rules};
+
 /// Everything an operator can set. `deploy/issuer.toml` lists each key with its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -27,7 +29,7 @@ pub struct Config {
     /// Lifetimes of what is issued.
     pub ttl: TtlConfig,
     /// Lifetimes of signing keys.
-    pub authority: AuthorityConfig,
+    pub authority: authority::Settings,
     /// Bounds.
     pub limits: LimitsConfig,
     /// Metrics and health.
@@ -46,7 +48,7 @@ pub struct TtlConfig {
     pub x509: Ttl,
     /// JWT-SVIDs of entries that set none.
     pub jwt: Ttl,
-    /// Node SVIDs.
+    /// Node SVIDs, and the issuer's own.
     pub node: Ttl,
     /// Join tokens that are created without a lifetime.
     pub join_token: Ttl,
@@ -54,22 +56,6 @@ pub struct TtlConfig {
     pub reattest: Ttl,
     /// Whether lifetimes under 60 s are allowed (demonstrations and tests).
     pub allow_short_ttl: bool,
-}
-
-/// Lifetimes of signing keys.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AuthorityConfig {
-    /// The X.509 root.
-    pub root: Ttl,
-    /// This process's intermediate; at most 24 h.
-    pub intermediate: Ttl,
-    /// JWT signing keys.
-    pub jwt: Ttl,
-    /// How long a key is published before it signs.
-    pub publish_lead: Ttl,
-    /// How often others should fetch the bundle, as it tells them.
-    pub refresh_hint: Ttl,
 }
 
 /// Bounds on what others may cost.
@@ -125,7 +111,7 @@ impl Default for Config {
             admin_socket: directories.runtime.join("admin/admin.sock"),
             wrapping_key: None,
             ttl: TtlConfig::default(),
-            authority: AuthorityConfig::default(),
+            authority: authority::Settings::default(),
             limits: LimitsConfig::default(),
             metrics: MetricsConfig::default(),
             web: WebConfig::default(),
@@ -143,18 +129,6 @@ impl Default for TtlConfig {
             join_token: Ttl::from_s(10 * 60),
             reattest: Ttl::from_s(30 * 86_400),
             allow_short_ttl: false,
-        }
-    }
-}
-
-impl Default for AuthorityConfig {
-    fn default() -> Self {
-        Self {
-            root: Ttl::from_s(365 * 86_400),
-            intermediate: Ttl::from_s(86_400),
-            jwt: Ttl::from_s(86_400),
-            publish_lead: Ttl::from_s(3600),
-            refresh_hint: Ttl::from_s(300),
         }
     }
 }
@@ -191,6 +165,23 @@ impl Config {
     /// It is not set, or not a legal name.
     pub fn trust_domain(&self) -> Result<TrustDomain, mayfly_sdk::Refusal> {
         Ok(TrustDomain::from_name(&self.trust_domain)?)
+    }
+
+    /// What entries may ask for.
+    ///
+    /// # Errors
+    /// The trust domain is not set, or not a legal name.
+    pub fn rules(&self) -> Result<Rules, mayfly_sdk::Refusal> {
+        Ok(Rules {
+            default_x509_ttl: self.ttl.x509,
+            default_jwt_ttl: self.ttl.jwt,
+            longest_x509_ttl: self.authority.longest_x509_ttl().min(Rules::LONGEST_TTL),
+            longest_jwt_ttl: self.authority.longest_jwt_ttl().min(Rules::LONGEST_TTL),
+            allow_short_ttl: self.ttl.allow_short_ttl,
+            entries_per_owner: self.limits.entries_per_owner,
+            renderings_per_node: self.limits.renderings_per_node,
+            ..Rules::new(self.trust_domain()?)
+        })
     }
 
     /// Where the wrapping key lies.
@@ -245,9 +236,20 @@ impl Config {
                 problems.push(Problem::new(key, format!("{ttl} is out of range"), remedy));
             }
         }
-        if self.authority.intermediate.as_s() > 86_400 {
-            let remedy = "use at most 24h: its key is in memory only, and a new one costs nothing";
-            problems.push(Problem::new("authority.intermediate", "is longer than a day", remedy));
+        for problem in self.authority.problems() {
+            let remedy = "change it, or remove it to take the default";
+            problems.push(Problem::new(format!("authority.{}", problem.key), problem.what, remedy));
+        }
+        let longest = [
+            ("ttl.x509", self.ttl.x509, self.authority.longest_x509_ttl()),
+            ("ttl.node", self.ttl.node, self.authority.longest_x509_ttl()),
+            ("ttl.jwt", self.ttl.jwt, self.authority.longest_jwt_ttl()),
+        ];
+        for (key, ttl, longest) in longest {
+            if ttl > longest {
+                let what = format!("{ttl} is longer than {longest}, which the life of the signing keys allows");
+                problems.push(Problem::new(key, what, "shorten it, or give the keys of [authority] a longer life"));
+            }
         }
     }
 }

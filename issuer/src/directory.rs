@@ -27,9 +27,9 @@ pub use load::SlotsOf;
 pub use sessions::Everything;
 
 use crate::{
-    ledger::Digest,
+    ledger::{Digest, Record},
     registry::{ConnectedNodes, NodeFacts, Registry},
-    store::{BundleRow, JoinTokenRow, NodeRow, NodeState, SlotKind, SlotRow, SlotState, Store},
+    store::{BundleRow, JoinTokenRow, NodeRow, NodeState, SlotKind, SlotRow, SlotState, Store, StoreError},
     sync::{recent::Recent, session::Session},
 };
 
@@ -41,6 +41,8 @@ pub struct Directory {
     edits: tokio::sync::Mutex<()>,
     running: Mutex<JoinSet<()>>,
     served: RwLock<Served>,
+    /// Why nothing can be recorded at the moment.
+    trouble: Mutex<Option<Refusal>>,
     /// Counts what may let a prepared key become active: acknowledgements, nodes that come and go.
     acknowledgements: watch::Sender<u64>,
 }
@@ -88,6 +90,26 @@ impl Directory {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Makes records durable.
+    ///
+    /// # Errors
+    /// What the store says; until a record succeeds again, [`Directory::trouble`] says it too.
+    pub async fn record(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        let outcome = self.store.record(records).await;
+        let trouble = outcome.as_ref().err().filter(|error| error.stops_issuing()).cloned().map(Refusal::from);
+        let mut noted = self.trouble.lock();
+        if *noted != trouble {
+            *noted = trouble;
+        }
+        outcome
+    }
+
+    /// Why nothing can be recorded at the moment, so that nothing is issued either.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Refusal> {
+        self.trouble.lock().clone()
     }
 
     /// The newest revision.
@@ -139,10 +161,13 @@ impl Directory {
     /// [`Reason::NodeUnknown`], [`Reason::NodeFrozen`], [`Reason::NodeBanned`].
     pub fn live_node(&self, id: &SpiffeId, key_sha256: &Digest) -> Result<Arc<NodeRow>, Refusal> {
         let node = self.node(id).filter(|node| node.key_sha256 == *key_sha256);
-        let node = node.ok_or_else(|| Refusal::new(Reason::NodeUnknown, format!("no node {id} is enrolled with this key")))?;
+        let node =
+            node.ok_or_else(|| Refusal::new(Reason::NodeUnknown, format!("no node {id} is enrolled with this key")))?;
         match node.state {
             NodeState::Active => Ok(node),
-            NodeState::Frozen => Err(Refusal::new(Reason::NodeFrozen, format!("the node {id} is frozen: its state was used twice"))),
+            NodeState::Frozen => {
+                Err(Refusal::new(Reason::NodeFrozen, format!("the node {id} is frozen: its state was used twice")))
+            }
             NodeState::Banned => Err(Refusal::new(Reason::NodeBanned, format!("the node {id} is banned"))),
         }
     }
@@ -153,9 +178,13 @@ impl Directory {
     /// [`Reason::JoinTokenUnknown`], [`Reason::JoinTokenExpired`].
     pub fn join_token(&self, sha256: &Digest, now: Timestamp) -> Result<JoinTokenRow, Refusal> {
         let token = self.served.read().join_tokens.get(sha256).cloned();
-        let token = token.ok_or_else(|| Refusal::new(Reason::JoinTokenUnknown, "this issuer knows no such join token"))?;
+        let token =
+            token.ok_or_else(|| Refusal::new(Reason::JoinTokenUnknown, "this issuer knows no such join token"))?;
         if token.expires_at <= now {
-            return Err(Refusal::new(Reason::JoinTokenExpired, format!("the join token ended at {}", token.expires_at)));
+            return Err(Refusal::new(
+                Reason::JoinTokenExpired,
+                format!("the join token ended at {}", token.expires_at),
+            ));
         }
         Ok(token)
     }
@@ -169,9 +198,8 @@ impl Directory {
 
 impl Served {
     fn denials(&self, now: Timestamp) -> Denials {
-        let denied = |slot: &&SlotRow| {
-            matches!(slot.state, SlotState::Tainted | SlotState::Revoked) && slot.not_after >= now
-        };
+        let denied =
+            |slot: &&SlotRow| matches!(slot.state, SlotState::Tainted | SlotState::Revoked) && slot.not_after >= now;
         let roots: Vec<_> = self.slots.values().filter(denied).filter(|slot| slot.kind == SlotKind::X509Root).collect();
         // What a denied root certified is denied too, so that those who compare need only look at a leaf's issuer.
         let below = |slot: &&SlotRow| {

@@ -80,7 +80,11 @@ impl OwnIdentity {
                 }
             }
             if let Err(refusal) = self.renew().await {
-                tracing::error!(reason = refusal.reason.code(), what = refusal.what, "the issuer's own svid could not be renewed");
+                tracing::error!(
+                    reason = refusal.reason.code(),
+                    what = refusal.what,
+                    "the issuer's own svid could not be renewed"
+                );
                 self.renew_at = self.directory.clock().monotonic() + RETRY;
             }
         }
@@ -111,7 +115,7 @@ impl OwnIdentity {
             personal: Personal { spiffe_id: Some(self.spiffe_id.clone()), detail: Some("issuer".into()), actor: None },
             ..Record::new(Kind::X509SvidIssued, svid.serial)
         };
-        self.directory.store().record(vec![record]).await?;
+        self.directory.record(vec![record]).await?;
         let chain = std::iter::once(&svid.der).chain(svid.intermediates.iter()).chain(snapshot.root_certificate());
         let chain = chain.map(|der| CertificateDer::from(der.to_vec())).collect();
         self.key.store(Some(certified_key(chain, &key)?));

@@ -36,12 +36,11 @@ use crate::{
 const SIGNED_AT_A_STRETCH: usize = 16;
 
 /// Mints credentials for the workloads of attested nodes. Shared behind an `Arc`.
-#[derive(Debug)]
 pub struct Minter {
     /// What is served.
     pub directory: Arc<Directory>,
     /// What signs.
-    pub authorities: Arc<Authorities>,
+    pub authorities: Authorities,
     /// Who may ask now.
     pub admission: Admission,
     /// Which keys stand for whom.
@@ -80,8 +79,11 @@ pub trait Profile: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// The refusal for the node.
-    fn authorize(minter: &Minter, node: &Caller<'_>, request: Request<Self::Wanted>)
-    -> Result<Authorized<Self>, Refusal>;
+    fn authorize(
+        minter: &Minter,
+        node: &Caller<'_>,
+        request: Request<Self::Wanted>,
+    ) -> Result<Authorized<Self>, Refusal>;
 
     /// Signs it, reads it back and compares it with the plan.
     ///
@@ -103,6 +105,12 @@ pub struct Caller<'a> {
     pub facts: &'a NodeFacts,
     /// The time of the call.
     pub now: Timestamp,
+}
+
+impl std::fmt::Debug for Minter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Minter").field("directory", &self.directory).finish_non_exhaustive()
+    }
 }
 
 impl Minter {
@@ -138,7 +146,7 @@ impl Minter {
                 tokio::task::yield_now().await;
             }
         }
-        let mut recorded = record(signed, self.directory.store()).await.map(Vec::into_iter);
+        let mut recorded = record(signed, &self.directory).await.map(Vec::into_iter);
         Ok(outcomes
             .into_iter()
             .map(|refused| match (refused, &mut recorded) {

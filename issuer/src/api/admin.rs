@@ -19,8 +19,8 @@ use mayfly_proto::admin::{
     DeleteEntryRequest, DeleteEntryResponse, EvictNodeRequest, EvictNodeResponse, GetBundleRequest, GetBundleResponse,
     GetEntryRequest, GetEntryResponse, GetNodeRequest, GetNodeResponse, GetStatusRequest, GetStatusResponse,
     ListAuthoritiesRequest, ListAuthoritiesResponse, ListBundlesRequest, ListBundlesResponse, ListEntriesRequest,
-    ListEntriesResponse, ListNodesRequest, ListNodesResponse, PrepareAuthorityRequest, RevokeAuthorityRequest,
-    Revision as WireRevision, SetBundleRequest, SetBundleResponse, TailLedgerRequest, TaintAuthorityRequest,
+    ListEntriesResponse, ListNodesRequest, ListNodesResponse, PrepareAuthorityRequest, Revision as WireRevision,
+    RevokeAuthorityRequest, SetBundleRequest, SetBundleResponse, TailLedgerRequest, TaintAuthorityRequest,
     admin_service_server::AdminService,
 };
 use mayfly_sdk::{Reason, Refusal, Revision, Ttl};
@@ -29,13 +29,16 @@ use tonic::{Request, Response, Status};
 
 pub use socket::{AdminConnection, LocalCaller, incoming};
 
-use crate::{authority::Authorities, directory::{Actor, Directory}};
+use crate::{
+    authority::Authorities,
+    directory::{Actor, Directory},
+};
 
 /// The most items of one page, and how many when none is asked for.
 const PAGE: (usize, usize) = (10_000, 1_000);
 
 /// The service. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Admin {
     directory: Arc<Directory>,
     authorities: Authorities,
@@ -43,10 +46,21 @@ pub struct Admin {
     stop: CancellationToken,
 }
 
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
 impl Admin {
     /// The service on what this issuer serves. Its streams end when `stop` is cancelled.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, authorities: Authorities, join_token_ttl: Ttl, stop: CancellationToken) -> Self {
+    pub fn new(
+        directory: Arc<Directory>,
+        authorities: Authorities,
+        join_token_ttl: Ttl,
+        stop: CancellationToken,
+    ) -> Self {
         Self { directory, authorities, join_token_ttl, stop }
     }
 }
@@ -55,12 +69,18 @@ impl Admin {
 impl AdminService for Admin {
     type TailLedgerStream = ledger::Records;
 
-    async fn apply_entries(&self, request: Request<ApplyEntriesRequest>) -> Result<Response<ApplyEntriesResponse>, Status> {
+    async fn apply_entries(
+        &self,
+        request: Request<ApplyEntriesRequest>,
+    ) -> Result<Response<ApplyEntriesResponse>, Status> {
         let actor = actor(&request)?;
         Ok(Response::new(self.apply(request.into_inner(), &actor).await?))
     }
 
-    async fn list_entries(&self, request: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
         Ok(Response::new(self.entries(&request.into_inner())))
     }
 
@@ -68,7 +88,10 @@ impl AdminService for Admin {
         Ok(Response::new(self.entry(&request.into_inner().entry)?))
     }
 
-    async fn delete_entry(&self, request: Request<DeleteEntryRequest>) -> Result<Response<DeleteEntryResponse>, Status> {
+    async fn delete_entry(
+        &self,
+        request: Request<DeleteEntryRequest>,
+    ) -> Result<Response<DeleteEntryResponse>, Status> {
         let actor = actor(&request)?;
         Ok(Response::new(self.delete(request.into_inner().entry, &actor).await?))
     }
@@ -108,22 +131,34 @@ impl AdminService for Admin {
         Ok(Response::new(self.list_authorities(&request.into_inner().kind)?))
     }
 
-    async fn prepare_authority(&self, request: Request<PrepareAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+    async fn prepare_authority(
+        &self,
+        request: Request<PrepareAuthorityRequest>,
+    ) -> Result<Response<AuthorityResponse>, Status> {
         let actor = actor(&request)?;
         Ok(Response::new(self.prepare(&request.into_inner().kind, actor).await?))
     }
 
-    async fn activate_authority(&self, request: Request<ActivateAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+    async fn activate_authority(
+        &self,
+        request: Request<ActivateAuthorityRequest>,
+    ) -> Result<Response<AuthorityResponse>, Status> {
         let actor = actor(&request)?;
         Ok(Response::new(self.activate(request.into_inner(), actor).await?))
     }
 
-    async fn taint_authority(&self, request: Request<TaintAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+    async fn taint_authority(
+        &self,
+        request: Request<TaintAuthorityRequest>,
+    ) -> Result<Response<AuthorityResponse>, Status> {
         let actor = actor(&request)?;
         Ok(Response::new(self.taint(&request.into_inner().id, actor).await?))
     }
 
-    async fn revoke_authority(&self, request: Request<RevokeAuthorityRequest>) -> Result<Response<AuthorityResponse>, Status> {
+    async fn revoke_authority(
+        &self,
+        request: Request<RevokeAuthorityRequest>,
+    ) -> Result<Response<AuthorityResponse>, Status> {
         let actor = actor(&request)?;
         Ok(Response::new(self.revoke(&request.into_inner().id, actor).await?))
     }
@@ -132,7 +167,10 @@ impl AdminService for Admin {
         Ok(Response::new(self.bundle(&request.into_inner().trust_domain)?))
     }
 
-    async fn list_bundles(&self, _request: Request<ListBundlesRequest>) -> Result<Response<ListBundlesResponse>, Status> {
+    async fn list_bundles(
+        &self,
+        _request: Request<ListBundlesRequest>,
+    ) -> Result<Response<ListBundlesResponse>, Status> {
         Ok(Response::new(self.bundles()))
     }
 
@@ -141,7 +179,10 @@ impl AdminService for Admin {
         Ok(Response::new(self.set_bundle(request.into_inner(), &actor).await?))
     }
 
-    async fn delete_bundle(&self, request: Request<DeleteBundleRequest>) -> Result<Response<DeleteBundleResponse>, Status> {
+    async fn delete_bundle(
+        &self,
+        request: Request<DeleteBundleRequest>,
+    ) -> Result<Response<DeleteBundleResponse>, Status> {
         let actor = actor(&request)?;
         Ok(Response::new(self.delete_bundle(&request.into_inner().trust_domain, &actor).await?))
     }

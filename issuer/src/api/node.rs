@@ -15,8 +15,8 @@ use mayfly_proto::node::{
     RenewNodeRequest, RenewNodeResponse, SyncRequest, SyncResponse, node_service_server::NodeService,
 };
 use mayfly_sdk::{Reason, Refusal, Timestamp, tls::PeerInfo};
-use tonic::{Request, Response, Status, Streaming};
 use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     attest::NodeLifetimes,
@@ -64,17 +64,19 @@ impl NodeService for Nodes {
     type AttestStream = Answers<AttestResponse>;
     type SyncStream = Answers<SyncResponse>;
 
-    async fn attest(
-        &self,
-        request: Request<Streaming<AttestRequest>>,
-    ) -> Result<Response<Self::AttestStream>, Status> {
+    async fn attest(&self, request: Request<Streaming<AttestRequest>>) -> Result<Response<Self::AttestStream>, Status> {
         let peer = peer(&request)?.clone();
         Ok(Response::new(attest::answers(Arc::clone(&self.inner), peer, request.into_inner())))
     }
 
     async fn renew_node(&self, request: Request<RenewNodeRequest>) -> Result<Response<RenewNodeResponse>, Status> {
         let node = self.inner.caller(&request)?;
-        Ok(Response::new(self.inner.renew(&node, request.into_inner()).await.map_err(|refusal| self.inner.refused("renew", refusal))?))
+        Ok(Response::new(
+            self.inner
+                .renew(&node, request.into_inner())
+                .await
+                .map_err(|refusal| self.inner.refused("renew", refusal))?,
+        ))
     }
 
     async fn sync(&self, request: Request<Streaming<SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
@@ -85,12 +87,22 @@ impl NodeService for Nodes {
 
     async fn mint_x509(&self, request: Request<MintX509Request>) -> Result<Response<MintX509Response>, Status> {
         let node = self.inner.caller(&request)?;
-        Ok(Response::new(self.inner.mint_x509(&node, request.into_inner()).await.map_err(|refusal| self.inner.refused("mint", refusal))?))
+        Ok(Response::new(
+            self.inner
+                .mint_x509(&node, request.into_inner())
+                .await
+                .map_err(|refusal| self.inner.refused("mint", refusal))?,
+        ))
     }
 
     async fn mint_jwt(&self, request: Request<MintJwtRequest>) -> Result<Response<MintJwtResponse>, Status> {
         let node = self.inner.caller(&request)?;
-        Ok(Response::new(self.inner.mint_jwt(&node, request.into_inner()).await.map_err(|refusal| self.inner.refused("mint", refusal))?))
+        Ok(Response::new(
+            self.inner
+                .mint_jwt(&node, request.into_inner())
+                .await
+                .map_err(|refusal| self.inner.refused("mint", refusal))?,
+        ))
     }
 }
 
@@ -122,7 +134,10 @@ impl Inner {
 }
 
 fn peer<T>(request: &Request<T>) -> Result<&PeerInfo, Status> {
-    request.extensions().get::<PeerInfo>().ok_or_else(|| Refusal::new(Reason::Internal, "the connection has no TLS").into())
+    request
+        .extensions()
+        .get::<PeerInfo>()
+        .ok_or_else(|| Refusal::new(Reason::Internal, "the connection has no TLS").into())
 }
 
 /// A node's SVID on the wire.

@@ -19,7 +19,10 @@ impl Attestor for EnrolledKey<'_> {
         let node = self.directory.live_node(&id, key.sha256())?;
         let until = node.svid_not_after.saturating_add(self.reattest);
         if until < now {
-            let what = format!("the node's SVID expired at {}, too long ago for its key alone to prove it", node.svid_not_after);
+            let what = format!(
+                "the node's SVID expired at {}, too long ago for its key alone to prove it",
+                node.svid_not_after
+            );
             return Err(Refusal::new(Reason::NodeReattestTooLate, what));
         }
         let selectors = node.selectors.clone();

@@ -66,7 +66,7 @@ impl Challenge {
     pub fn verify(self, signature: &[u8]) -> Result<ProvenKey, Refusal> {
         let message = [SIGNED_CONTEXT, &self.nonce, &self.binding].concat();
         let ClaimedKey(public_key) = self.key;
-        public_key.verify(SignatureAlgorithm::EcdsaP256Sha256, &message, signature).map_err(|_refused| {
+        public_key.verify(SignatureAlgorithm::EcSha256Der, &message, signature).map_err(|_refused| {
             Refusal::new(Reason::SignatureInvalid, "the challenge was not signed by the node key on this connection")
         })?;
         let spki = public_key.spki().to_vec();
@@ -101,12 +101,13 @@ mod tests {
     use super::*;
 
     fn answer(key: &PrivateKey, nonce: &[u8], binding: &[u8]) -> Vec<u8> {
-        key.sign(SignatureAlgorithm::EcdsaP256Sha256, &[SIGNED_CONTEXT, nonce, binding].concat()).unwrap()
+        key.sign(SignatureAlgorithm::EcSha256Der, &[SIGNED_CONTEXT, nonce, binding].concat()).unwrap()
     }
 
     #[test]
     fn only_the_holder_of_the_key_on_this_connection_answers_a_challenge() {
-        let (key, other) = (PrivateKey::generate(KeyAlgorithm::EcP256).unwrap(), PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
+        let (key, other) =
+            (PrivateKey::generate(KeyAlgorithm::EcP256).unwrap(), PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
         let challenge = || ClaimedKey::read(key.public_key().spki()).unwrap().challenge([1; 32]).unwrap();
 
         let asked = challenge();

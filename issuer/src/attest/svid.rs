@@ -138,7 +138,9 @@ impl Attested {
             }
             Means::EnrolledKey => {
                 let key_sha256 = *self.key.sha256();
-                directory.reattest(ReattestNode { spiffe_id: self.spiffe_id, key_sha256, svid_not_after, records }).await?
+                directory
+                    .reattest(ReattestNode { spiffe_id: self.spiffe_id, key_sha256, svid_not_after, records })
+                    .await?
             }
         };
         match outcome {

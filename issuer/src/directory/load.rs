@@ -51,6 +51,7 @@ impl Directory {
             edits: tokio::sync::Mutex::new(()),
             running: Mutex::new(JoinSet::new()),
             served: RwLock::new(served),
+            trouble: Mutex::new(None),
             acknowledgements: watch::Sender::new(0),
         }))
     }
@@ -73,7 +74,9 @@ impl Acknowledgements for SlotsOf {
 }
 
 fn entry(row: EntryRow, owners: &mut HashSet<Arc<str>>) -> Result<Entry, Refusal> {
-    let damaged = |what: String| Refusal::new(Reason::StoreCorrupt, format!("the stored entry {:?} cannot be read: {what}", row.name));
+    let damaged = |what: String| {
+        Refusal::new(Reason::StoreCorrupt, format!("the stored entry {:?} cannot be read: {what}", row.name))
+    };
     let uid: Uid = row.uid.parse().map_err(|refusal: Refusal| damaged(refusal.what))?;
     let spec = serde_json::from_str(&row.document).map_err(|error| damaged(error.to_string()))?;
     let owner = match owners.get(row.owner.as_str()) {

@@ -58,7 +58,10 @@ impl Admission {
                 return Ok(Permit { gate: Some(Arc::clone(&self.gate)) });
             }
             if state.waiting.len() >= self.gate.queue {
-                return Err(Refusal::new(Reason::Overloaded, "the issuer has as many minting calls waiting as it accepts"));
+                return Err(Refusal::new(
+                    Reason::Overloaded,
+                    "the issuer has as many minting calls waiting as it accepts",
+                ));
             }
             state.arrivals += 1;
             let (grant, turn) = oneshot::channel();

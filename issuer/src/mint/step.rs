@@ -8,9 +8,9 @@ use ring::digest::{SHA256, digest};
 use super::{Caller, Profile};
 use crate::{
     authority::{Authorities, AuthorityId},
+    directory::Directory,
     ledger::{Digest, Kind, Personal, Record, RequestId},
     registry::{Entry, Sharing},
-    store::Store,
 };
 
 /// Of the lifetime, when an SVID is renewed: drawn once, here, so that a fleet does not renew in step.
@@ -26,7 +26,7 @@ pub struct Authorized<P: Profile> {
 
 /// Who asked, for whom, and why it was allowed: for the ledger.
 #[derive(Debug)]
-pub struct OnBehalf {
+pub(super) struct OnBehalf {
     /// The node.
     pub node: SpiffeId,
     /// The workload's process.
@@ -38,7 +38,12 @@ pub struct OnBehalf {
 }
 
 impl OnBehalf {
-    pub(super) fn new(caller: &Caller<'_>, instance: Option<InstanceId>, entry: Arc<Entry>, request_id: RequestId) -> Self {
+    pub(super) fn new(
+        caller: &Caller<'_>,
+        instance: Option<InstanceId>,
+        entry: Arc<Entry>,
+        request_id: RequestId,
+    ) -> Self {
         Self { node: caller.facts.spiffe_id.clone(), instance, entry, request_id }
     }
 }
@@ -52,7 +57,8 @@ pub(super) fn instance(entry: &Entry, named: Option<InstanceId>) -> Result<Optio
         (Sharing::Entry, _) => Ok(None),
         (Sharing::Instance, Some(instance)) => Ok(Some(instance)),
         (Sharing::Instance, None) => {
-            let what = format!("each instance of the entry {} has credentials of its own: name the instance", entry.name());
+            let what =
+                format!("each instance of the entry {} has credentials of its own: name the instance", entry.name());
             Err(Refusal::new(Reason::InvalidArgument, what))
         }
     }
@@ -124,7 +130,11 @@ impl<P: Profile> Authorized<P> {
             request_id: Some(request_id),
             released_sha256: Some(about.released_sha256),
             not_after: Some(about.not_after),
-            personal: Personal { spiffe_id: Some(about.spiffe_id), actor: None, detail: Some(Arc::clone(&entry.spec.name)) },
+            personal: Personal {
+                spiffe_id: Some(about.spiffe_id),
+                actor: None,
+                detail: Some(Arc::clone(&entry.spec.name)),
+            },
             ..Record::new(about.kind, about.serial)
         };
         Ok(Signed { issued: Issued { credential, serial: about.serial, lifetime_s, renew_after_s }, record })
@@ -135,12 +145,12 @@ impl<P: Profile> Authorized<P> {
 ///
 /// # Errors
 /// The store could not: none of the batch may be released.
-pub async fn record<C>(batch: Vec<Signed<C>>, store: &Store) -> Result<Vec<Recorded<C>>, Refusal> {
+pub async fn record<C>(batch: Vec<Signed<C>>, directory: &Directory) -> Result<Vec<Recorded<C>>, Refusal> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
     let (issued, records): (Vec<_>, Vec<_>) = batch.into_iter().map(|signed| (signed.issued, signed.record)).unzip();
-    store.record(records).await?;
+    directory.record(records).await?;
     Ok(issued.into_iter().map(|issued| Recorded { issued }).collect())
 }
 
@@ -155,7 +165,11 @@ impl<C> Recorded<C> {
 /// When to renew what lives `lifetime_s` seconds from now.
 pub(crate) fn renew_after_s(lifetime_s: u32) -> u32 {
     let part = RENEWED_FROM + (RENEWED_TO - RENEWED_FROM) * fastrand::f64();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than the lifetime, and not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "less than the lifetime, and not negative"
+    )]
     let after = (f64::from(lifetime_s) * part) as u32;
     after
 }

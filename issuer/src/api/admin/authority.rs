@@ -24,7 +24,11 @@ impl Admin {
         Ok(response(self.authorities.prepare(kind(of)?, actor).await?))
     }
 
-    pub(super) async fn activate(&self, request: ActivateAuthorityRequest, actor: Actor) -> Result<AuthorityResponse, Refusal> {
+    pub(super) async fn activate(
+        &self,
+        request: ActivateAuthorityRequest,
+        actor: Actor,
+    ) -> Result<AuthorityResponse, Refusal> {
         let id = AuthorityId::new(&request.id);
         Ok(response(self.authorities.activate(id, request.force, actor).await?))
     }

@@ -65,7 +65,10 @@ pub fn authorize(path: &str, caller: Option<&LocalCaller>) -> Result<Authorized,
     let verb = verb.ok_or_else(|| denied(format!("there is no administration method {method:?}")))?;
     let caller = caller.ok_or_else(|| denied("the caller is not known".to_owned()))?;
     if !caller.may_administrate() {
-        return Err(denied(format!("user {} may not administrate this issuer ({verb}): root and its own user may", caller.uid())));
+        return Err(denied(format!(
+            "user {} may not administrate this issuer ({verb}): root and its own user may",
+            caller.uid()
+        )));
     }
     Ok(Authorized { actor: Arc::from(format!("uid:{}", caller.uid())), verb })
 }
@@ -153,7 +156,9 @@ mod tests {
 
     #[test]
     fn a_method_without_a_verb_is_for_nobody() {
-        for path in ["", "/", "/mayfly.admin.v1.AdminService/", "/mayfly.admin.v1.AdminService/Nope", "/other/ApplyEntries"] {
+        for path in
+            ["", "/", "/mayfly.admin.v1.AdminService/", "/mayfly.admin.v1.AdminService/Nope", "/other/ApplyEntries"]
+        {
             assert!(authorize(path, Some(&caller(0))).is_err(), "{path}");
         }
     }

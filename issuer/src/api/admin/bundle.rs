@@ -27,7 +27,11 @@ impl Admin {
         ListBundlesResponse { items: self.directory.bundles().into_iter().map(wire).collect() }
     }
 
-    pub(super) async fn set_bundle(&self, request: SetBundleRequest, actor: &Actor) -> Result<SetBundleResponse, Refusal> {
+    pub(super) async fn set_bundle(
+        &self,
+        request: SetBundleRequest,
+        actor: &Actor,
+    ) -> Result<SetBundleResponse, Refusal> {
         let trust_domain = self.foreign(&request.trust_domain)?;
         let bundle = Bundle::from_spiffe_json(trust_domain.clone(), &request.document)?;
         let document = String::from_utf8(request.document.to_vec())
@@ -39,12 +43,22 @@ impl Admin {
             let what = format!("the bundle's sequence {sequence} is older than {before}, which is in use");
             return Err(Refusal::new(Reason::Stale, what));
         }
-        let put = PutBundle { trust_domain: trust_domain.clone(), owner: actor.to_string(), document, sequence, replaces: None };
+        let put = PutBundle {
+            trust_domain: trust_domain.clone(),
+            owner: actor.to_string(),
+            document,
+            sequence,
+            replaces: None,
+        };
         let revision = self.change_bundle(Kind::BundleSet, Op::PutBundle(put), &trust_domain, actor).await?;
         Ok(SetBundleResponse { revision: Some(revision) })
     }
 
-    pub(super) async fn delete_bundle(&self, trust_domain: &str, actor: &Actor) -> Result<DeleteBundleResponse, Refusal> {
+    pub(super) async fn delete_bundle(
+        &self,
+        trust_domain: &str,
+        actor: &Actor,
+    ) -> Result<DeleteBundleResponse, Refusal> {
         let trust_domain = self.foreign(trust_domain)?;
         self.directory.bundle(&trust_domain).ok_or_else(|| missing(&trust_domain))?;
         let op = Op::DeleteBundle { trust_domain: trust_domain.clone() };
@@ -81,5 +95,9 @@ fn missing(trust_domain: &TrustDomain) -> Refusal {
 }
 
 fn wire(bundle: BundleRow) -> WireBundle {
-    WireBundle { trust_domain: bundle.trust_domain.to_string(), document: bundle.document.into(), sequence: bundle.sequence }
+    WireBundle {
+        trust_domain: bundle.trust_domain.to_string(),
+        document: bundle.document.into(),
+        sequence: bundle.sequence,
+    }
 }

@@ -13,7 +13,11 @@ use crate::{
 };
 
 impl Admin {
-    pub(super) async fn apply(&self, request: ApplyEntriesRequest, actor: &Actor) -> Result<ApplyEntriesResponse, Refusal> {
+    pub(super) async fn apply(
+        &self,
+        request: ApplyEntriesRequest,
+        actor: &Actor,
+    ) -> Result<ApplyEntriesResponse, Refusal> {
         let rules = self.directory.with_registry(|registry| std::sync::Arc::clone(registry.rules()));
         let file = EntriesFile::parse(&request.document, &rules).map_err(invalid)?;
         let now_ms = self.directory.clock().now_ms();
@@ -40,7 +44,8 @@ impl Admin {
 
     pub(super) fn entry(&self, name_or_uid: &str) -> Result<GetEntryResponse, Refusal> {
         let entry = self.directory.with_registry(|registry| registry.find(name_or_uid).cloned());
-        let entry = entry.ok_or_else(|| Refusal::new(Reason::UnknownEntry, format!("there is no entry {name_or_uid:?}")))?;
+        let entry =
+            entry.ok_or_else(|| Refusal::new(Reason::UnknownEntry, format!("there is no entry {name_or_uid:?}")))?;
         Ok(GetEntryResponse { entry: Some(wire(&entry)) })
     }
 

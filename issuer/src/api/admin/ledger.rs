@@ -30,7 +30,8 @@ impl Admin {
         let follower = store.follow(last).await?;
         let stop = self.stop.clone().cancelled_owned();
         let records = stream::unfold(follower, |mut follower: Follower| async move {
-            let next = follower.next().await.map(|records| message(&records)).map_err(|error| Refusal::from(error).into());
+            let next =
+                follower.next().await.map(|records| message(&records)).map_err(|error| Refusal::from(error).into());
             Some((next, follower))
         });
         Ok(Box::pin(records.take_until(stop)))

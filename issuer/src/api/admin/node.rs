@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mayfly_proto::admin::{
-    CreateJoinTokenRequest, CreateJoinTokenResponse, EntryProblem, GetNodeResponse, ListNodesRequest, ListNodesResponse,
-    Node as WireNode,
+    CreateJoinTokenRequest, CreateJoinTokenResponse, EntryProblem, GetNodeResponse, ListNodesRequest,
+    ListNodesResponse, Node as WireNode,
 };
 use mayfly_sdk::{Reason, Refusal, Selector, Serial, SpiffeId, Ttl};
 
@@ -55,7 +55,10 @@ impl Admin {
     ) -> Result<CreateJoinTokenResponse, Refusal> {
         let ttl = if request.ttl_s == 0 { self.join_token_ttl } else { Ttl::from_s(request.ttl_s) };
         if ttl > LONGEST_JOIN_TOKEN {
-            return Err(Refusal::new(Reason::InvalidTtl, format!("a join token lives for a day at the most, not {ttl}")));
+            return Err(Refusal::new(
+                Reason::InvalidTtl,
+                format!("a join token lives for a day at the most, not {ttl}"),
+            ));
         }
         let selectors = request.selectors.iter().map(|text| Ok(text.parse::<Selector>()?));
         let wanted = JoinTokenRequest {

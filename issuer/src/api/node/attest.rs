@@ -18,7 +18,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const MAX_PART: usize = 4096;
 
 /// The answers to one attestation.
-pub(super) fn answers(inner: Arc<Inner>, peer: PeerInfo, requests: Streaming<AttestRequest>) -> Answers<AttestResponse> {
+pub(super) fn answers(
+    inner: Arc<Inner>,
+    peer: PeerInfo,
+    requests: Streaming<AttestRequest>,
+) -> Answers<AttestResponse> {
     let (send, answers) = tokio::sync::mpsc::channel(2);
     let work = async move {
         let exchange = Exchange { inner: &inner, peer: &peer, requests };
@@ -81,7 +85,12 @@ impl Exchange<'_> {
                 bounded(id.as_bytes())?;
                 Evidence::EnrolledKey(id.parse::<mayfly_sdk::SpiffeId>()?)
             }
-            None => return Err(Refusal::new(Reason::InvalidArgument, "an attestation needs evidence: a join token, or the enrolled node")),
+            None => {
+                return Err(Refusal::new(
+                    Reason::InvalidArgument,
+                    "an attestation needs evidence: a join token, or the enrolled node",
+                ));
+            }
         };
         Ok((evidence, challenge))
     }
@@ -103,7 +112,11 @@ impl Exchange<'_> {
 }
 
 fn bounded(part: &[u8]) -> Result<&[u8], Refusal> {
-    if part.len() <= MAX_PART { Ok(part) } else { Err(Refusal::new(Reason::InvalidArgument, "a part of the message is longer than 4 KiB")) }
+    if part.len() <= MAX_PART {
+        Ok(part)
+    } else {
+        Err(Refusal::new(Reason::InvalidArgument, "a part of the message is longer than 4 KiB"))
+    }
 }
 
 async fn answer(answers: &Send, message: attest_response::Message) -> Result<(), Refusal> {

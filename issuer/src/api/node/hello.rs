@@ -30,11 +30,13 @@ pub(super) struct Greeting {
 pub(super) fn read(hello: Option<Hello>, directory: &Directory) -> Result<Greeting, Refusal> {
     let hello = hello.ok_or_else(|| Refusal::new(Reason::InvalidArgument, "the first message has no hello"))?;
     let texts = [&hello.build, &hello.boot_id];
-    if texts.into_iter().chain(&hello.features).any(|text| text.len() > MAX_TEXT) || hello.features.len() > MAX_FEATURES {
+    if texts.into_iter().chain(&hello.features).any(|text| text.len() > MAX_TEXT) || hello.features.len() > MAX_FEATURES
+    {
         return Err(Refusal::new(Reason::InvalidArgument, "the hello is longer than any agent's"));
     }
     if hello.trust_domain != directory.trust_domain().as_str() {
-        let what = format!("this issuer serves the trust domain {}, not {:?}", directory.trust_domain(), hello.trust_domain);
+        let what =
+            format!("this issuer serves the trust domain {}, not {:?}", directory.trust_domain(), hello.trust_domain);
         return Err(Refusal::new(Reason::UnknownTrustDomain, what));
     }
     let (oldest, newest) = PROTOCOL;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use mayfly_proto::node::{
-    JwtIssue, MintJwtRequest, MintJwtResponse, MintX509Request, MintX509Response, MintedJwt, MintedX509, Refused, Subject,
-    X509Issue, minted_jwt, minted_x509,
+    JwtIssue, MintJwtRequest, MintJwtResponse, MintX509Request, MintX509Response, MintedJwt, MintedX509, Refused,
+    Subject, X509Issue, minted_jwt, minted_x509,
 };
 use mayfly_sdk::{InstanceId, PublicKey, Reason, Refusal, Retry};
 
@@ -15,7 +15,11 @@ use crate::{
 };
 
 impl Inner {
-    pub(super) async fn mint_x509(&self, node: &NodeRow, request: MintX509Request) -> Result<MintX509Response, Refusal> {
+    pub(super) async fn mint_x509(
+        &self,
+        node: &NodeRow,
+        request: MintX509Request,
+    ) -> Result<MintX509Response, Refusal> {
         self.check_batch(request.items.len())?;
         let urgency = request.items.iter().map(|item| item.remaining_s).min().unwrap_or_default();
         let items = request

@@ -24,7 +24,8 @@ impl Inner {
             detail: &node.attestor,
         };
         let signed =
-            SignedNode::sign(&self.minter.authorities, directory, Kind::NodeRenewed, subject, self.lifetimes.svid).await?;
+            SignedNode::sign(&self.minter.authorities, directory, Kind::NodeRenewed, subject, self.lifetimes.svid)
+                .await?;
         let svid_not_after = signed.not_after();
         let (svid, record) = signed.into_parts();
         let next_generation = request.generation.saturating_add(1);
@@ -52,7 +53,12 @@ impl Inner {
         self.answer(node, outcome, answer)
     }
 
-    fn answer(&self, node: &NodeRow, outcome: Renewal, answer: RenewNodeResponse) -> Result<RenewNodeResponse, Refusal> {
+    fn answer(
+        &self,
+        node: &NodeRow,
+        outcome: Renewal,
+        answer: RenewNodeResponse,
+    ) -> Result<RenewNodeResponse, Refusal> {
         let id = &node.spiffe_id;
         match outcome {
             Renewal::Stored { .. } => {
@@ -61,21 +67,30 @@ impl Inner {
             }
             Renewal::Repeated(answer) => {
                 let stored = RenewNodeResponse::decode(answer);
-                let mut answer =
-                    stored.map_err(|error| Refusal::new(Reason::Internal, format!("a stored answer cannot be read: {error}")))?;
+                let mut answer = stored.map_err(|error| {
+                    Refusal::new(Reason::Internal, format!("a stored answer cannot be read: {error}"))
+                })?;
                 self.age(node, &mut answer);
                 Ok(answer)
             }
             Renewal::Frozen => {
                 tracing::error!(node = %id, reason = Reason::NodeFrozen.code(), "a node's generation was used twice: two machines share its state");
-                Err(Refusal::new(Reason::NodeFrozen, format!("the node {id} renewed twice from the same generation: it is frozen")))
+                Err(Refusal::new(
+                    Reason::NodeFrozen,
+                    format!("the node {id} renewed twice from the same generation: it is frozen"),
+                ))
             }
-            Renewal::Refused(NodeState::Banned) => Err(Refusal::new(Reason::NodeBanned, format!("the node {id} is banned"))),
+            Renewal::Refused(NodeState::Banned) => {
+                Err(Refusal::new(Reason::NodeBanned, format!("the node {id} is banned")))
+            }
             Renewal::Refused(_) => Err(Refusal::new(Reason::NodeFrozen, format!("the node {id} is frozen"))),
-            Renewal::GenerationUnknown => {
-                Err(Refusal::new(Reason::NodeUnknown, format!("the node {id} names a generation that was never given out")))
+            Renewal::GenerationUnknown => Err(Refusal::new(
+                Reason::NodeUnknown,
+                format!("the node {id} names a generation that was never given out"),
+            )),
+            Renewal::NodeUnknown => {
+                Err(Refusal::new(Reason::NodeUnknown, format!("no node {id} is enrolled with this key")))
             }
-            Renewal::NodeUnknown => Err(Refusal::new(Reason::NodeUnknown, format!("no node {id} is enrolled with this key"))),
         }
     }
 

@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::Stream;
 use mayfly_proto::node::{
-    Bundle, Delta, Denials as WireDenials, Entry, NodeReport, Revision as WireRevision, Sharing as WireSharing, Snapshot,
-    SyncHello, SyncRequest, SyncResponse, sync_request, sync_response,
+    Bundle, Delta, Denials as WireDenials, Entry, NodeReport, Revision as WireRevision, Sharing as WireSharing,
+    Snapshot, SyncHello, SyncRequest, SyncResponse, sync_request, sync_response,
 };
 use mayfly_sdk::{Reason, Refusal, Revision, TrustDomain};
 use tokio::sync::mpsc;
@@ -88,7 +88,8 @@ impl SyncStream<'_> {
     }
 
     async fn serve(&mut self, session: &Arc<Session>, mut requests: Streaming<SyncRequest>) -> Result<(), Refusal> {
-        self.send(sync_response::Message::Hello(SyncHello { hello: Some(hello::own(&self.inner.minter.directory)) })).await?;
+        self.send(sync_response::Message::Hello(SyncHello { hello: Some(hello::own(&self.inner.minter.directory)) }))
+            .await?;
         loop {
             tokio::select! {
                 () = session.stop.cancelled() => return Err(self.ended()),
@@ -130,7 +131,9 @@ impl SyncStream<'_> {
         let directory = &self.inner.minter.directory;
         match directory.live_node(&self.node.spiffe_id, &self.node.key_sha256) {
             Err(refusal) => refusal,
-            Ok(_) if self.inner.stop.is_cancelled() => Refusal::new(Reason::ShuttingDown, "the issuer is shutting down"),
+            Ok(_) if self.inner.stop.is_cancelled() => {
+                Refusal::new(Reason::ShuttingDown, "the issuer is shutting down")
+            }
             Ok(_) => Refusal::new(Reason::Stale, "a newer stream of this node has taken over"),
         }
     }
@@ -214,7 +217,11 @@ fn wire_revision(revision: Revision) -> WireRevision {
 }
 
 fn wire_bundle(bundle: BundleRow) -> Bundle {
-    Bundle { trust_domain: bundle.trust_domain.to_string(), document: bundle.document.into(), sequence: bundle.sequence }
+    Bundle {
+        trust_domain: bundle.trust_domain.to_string(),
+        document: bundle.document.into(),
+        sequence: bundle.sequence,
+    }
 }
 
 fn wire_denials(denials: Denials) -> WireDenials {

@@ -1,0 +1,292 @@
+//! One issuer: its parts, started in order and ended together.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use mayfly_proto::{admin::admin_service_server::AdminServiceServer, node::node_service_server::NodeServiceServer};
+use mayfly_sdk::{
+    Clock, Refusal,
+    ops::{Ops, OpsError, Readiness},
+    settings::{Problems, Settings as _},
+    socket::BindError,
+    tls::{Acceptor, Authorizer, ClientAuth, Options as TlsOptions, ServerTls},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{
+    api::{
+        admin::{self, Admin, authorize::AuthorizeLayer},
+        node::Nodes,
+    },
+    attest::NodeLifetimes,
+    authority::{self, Authorities, AuthorityError, Rotation},
+    config::Config,
+    directory::{Directory, SlotsOf},
+    identity::OwnIdentity,
+    metrics::Metrics,
+    mint::{Admission, LiveKeys, Minter},
+    store::{Durability, Options as StoreOptions, Store, StoreError},
+};
+
+/// Bytes of one message from a node: a batch of 500 items with their facts.
+const NODE_MESSAGE: usize = 4 * 1024 * 1024;
+/// Bytes of one message from an administrator: a file of entries.
+const ADMIN_MESSAGE: usize = 33 * 1024 * 1024;
+/// Streams at once on one connection.
+const STREAMS: u32 = 64;
+/// Bytes of one call's headers.
+const HEADERS: u32 = 16 * 1024;
+
+/// Why an issuer did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The settings contradict each other: the operator's move.
+    #[error("{0}")]
+    Settings(Problems),
+    /// The store could not be opened: the operator's move.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The authorities could not be opened: the operator's move.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The admin socket could not be bound: the operator's move.
+    #[error(transparent)]
+    AdminSocket(#[from] BindError),
+    /// The metrics address could not be bound: the operator's move.
+    #[error(transparent)]
+    Ops(#[from] OpsError),
+    /// The node address could not be bound: the operator's move.
+    #[error("cannot listen on {address} for nodes: {source}; set `listen` to an address of this machine that is free")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// What is stored cannot be used, or TLS cannot be set up.
+    #[error("{}; {}", .0.what, .0.reason.remedy())]
+    Refused(#[from] Refusal),
+    /// A part ended by itself: ours.
+    #[error("the {part} ended by itself: {what}")]
+    Ended {
+        /// Which part.
+        part: &'static str,
+        /// What it said.
+        what: String,
+    },
+}
+
+/// What a part said when it ended, and which one.
+type Ended = (&'static str, Result<(), String>);
+
+/// Runs an issuer until `stop` is cancelled, or until one of its parts ends.
+///
+/// # Errors
+/// [`RunError`] says what kept it from starting, or which part ended.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    let mut problems = Problems::default();
+    config.check().into_iter().for_each(|problem| problems.push(problem));
+    if !problems.is_empty() {
+        return Err(RunError::Settings(problems));
+    }
+    let clock = Clock::system();
+    let durability = if config.store.synchronous == "off" { Durability::Off } else { Durability::Full };
+    let options = StoreOptions { durability, ..StoreOptions::new(config.trust_domain()?) };
+    let (store, loaded) = Store::open(&config.state_dir, options, clock.clone()).await?;
+    let outcome = serve(&config, store.clone(), loaded, clock, &stop).await;
+    store.shut().await;
+    outcome
+}
+
+async fn serve(
+    config: &Config,
+    store: Store,
+    loaded: crate::store::Loaded,
+    clock: Clock,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let own_bundle = loaded.bundles.iter().find(|row| row.trust_domain.as_str() == config.trust_domain).cloned();
+    let stored = authority::Stored { slots: loaded.slots.clone(), bundle: own_bundle, revision: loaded.revision };
+    let directory = Directory::load(store, loaded, config.rules()?, clock.clone()).await?;
+    let place = authority::Place {
+        trust_domain: config.trust_domain()?,
+        issuer: config.name.clone(),
+        wrapping_key: config.wrapping_key_path(),
+    };
+    let slots = Arc::new(SlotsOf(Arc::clone(&directory)));
+    let (authorities, rotation) =
+        authority::open(place, config.authority.clone(), stored, slots.clone(), slots, clock).await?;
+    let identity =
+        OwnIdentity::make(Arc::clone(&directory), authorities.clone(), &config.name, config.ttl.node).await?;
+    let parts = Parts { config, directory: Arc::clone(&directory), authorities, stop: stop.child_token() };
+    let outcome = parts.run(rotation, identity).await;
+    directory.shut().await;
+    outcome
+}
+
+struct Parts<'a> {
+    config: &'a Config,
+    directory: Arc<Directory>,
+    authorities: Authorities,
+    stop: CancellationToken,
+}
+
+impl Parts<'_> {
+    async fn run(self, rotation: Rotation, identity: OwnIdentity) -> Result<(), RunError> {
+        let (metrics, registry) = Metrics::registered();
+        let mut parts: JoinSet<Ended> = JoinSet::new();
+        self.nodes(&mut parts, &identity, &metrics).await?;
+        self.admin(&mut parts, &metrics)?;
+        self.ops(&mut parts, registry).await?;
+        let stop = self.stop.clone();
+        parts.spawn(async move {
+            ("rotation of authorities", {
+                rotation.run(stop).await;
+                Ok(())
+            })
+        });
+        let stop = self.stop.clone();
+        parts.spawn(async move {
+            ("renewal of the issuer's svid", {
+                identity.run(stop).await;
+                Ok(())
+            })
+        });
+        parts.spawn(nudge(Arc::clone(&self.directory), self.authorities.clone(), self.stop.clone()));
+        tracing::info!(trust_domain = %self.directory.trust_domain(), listen = %self.config.listen, "issuer ready");
+
+        let first = tokio::select! {
+            () = self.stop.cancelled() => None,
+            ended = parts.join_next() => ended,
+        };
+        self.stop.cancel();
+        drain(parts).await;
+        match first {
+            None => Ok(()),
+            Some(Ok((part, result))) => {
+                Err(RunError::Ended { part, what: result.err().unwrap_or_else(|| "without an error".into()) })
+            }
+            Some(Err(error)) => Err(RunError::Ended { part: "issuer", what: error.to_string() }),
+        }
+    }
+
+    async fn nodes(
+        &self,
+        parts: &mut JoinSet<Ended>,
+        identity: &OwnIdentity,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(), RunError> {
+        let address = self.config.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+        let trust_domain = self.directory.trust_domain().clone();
+        let tls = ServerTls::new(
+            identity.credentials(),
+            identity.trust(),
+            ClientAuth::Optional(Authorizer::member_of(trust_domain)),
+            self.directory.clock(),
+            &TlsOptions::grpc().max_chain(4),
+        )?;
+        let incoming =
+            Acceptor::new(listener, tls).max_handshakes(self.config.limits.handshakes).incoming(self.stop.clone());
+        let url = &self.config.web.public_url;
+        let iss = (!url.is_empty()).then(|| Arc::from(format!("{}/svid", url.trim_end_matches('/'))));
+        let minter = Minter {
+            directory: Arc::clone(&self.directory),
+            authorities: self.authorities.clone(),
+            admission: Admission::new(
+                std::thread::available_parallelism().map_or(2, usize::from) * 2,
+                self.config.limits.mint_queue,
+            ),
+            live_keys: LiveKeys::default(),
+            iss,
+        };
+        let lifetimes = NodeLifetimes { svid: self.config.ttl.node, reattest: self.config.ttl.reattest };
+        let batch = self.config.limits.mint_batch;
+        let service = Nodes::new(Arc::new(minter), lifetimes, batch, Arc::clone(metrics), self.stop.clone());
+        let service = NodeServiceServer::new(service).max_decoding_message_size(NODE_MESSAGE);
+        let stop = self.stop.clone();
+        let served = bounded().add_service(service).serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+        parts.spawn(async move { ("node listener", served.await.map_err(|error| error.to_string())) });
+        Ok(())
+    }
+
+    fn admin(&self, parts: &mut JoinSet<Ended>, metrics: &Arc<Metrics>) -> Result<(), RunError> {
+        let incoming = admin::incoming(&self.config.admin_socket)?;
+        let service = Admin::new(
+            Arc::clone(&self.directory),
+            self.authorities.clone(),
+            self.config.ttl.join_token,
+            self.stop.clone(),
+        );
+        let service = AdminServiceServer::new(service).max_decoding_message_size(ADMIN_MESSAGE);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(mayfly_proto::DESCRIPTORS)
+            .build_v1()
+            .map_err(|error| RunError::Ended { part: "reflection", what: error.to_string() })?;
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let stop = self.stop.clone();
+        let served = bounded()
+            .layer(AuthorizeLayer::new(Arc::clone(metrics)))
+            .add_service(service)
+            .add_service(reflection)
+            .add_service(health)
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+        parts.spawn(async move { ("admin socket", served.await.map_err(|error| error.to_string())) });
+        Ok(())
+    }
+
+    async fn ops(
+        &self,
+        parts: &mut JoinSet<Ended>,
+        registry: prometheus_client::registry::Registry,
+    ) -> Result<(), RunError> {
+        // Checked with the settings.
+        let Ok(address) = self.config.metrics.listen.parse() else { return Ok(()) };
+        let ops = Ops::bind(address, false).await?;
+        let directory = Arc::clone(&self.directory);
+        let ready = move || match directory.trouble() {
+            None => Readiness::ready("ready", "issues, and records what it issues"),
+            Some(refusal) => Readiness::not_ready(refusal.reason.code(), refusal.what),
+        };
+        let stop = self.stop.clone();
+        parts.spawn(async move {
+            ("metrics listener", ops.run(Arc::new(registry), ready, stop).await.map_err(|error| error.to_string()))
+        });
+        Ok(())
+    }
+}
+
+/// Tells the authorities when acknowledgements may have let a successor become active.
+async fn nudge(directory: Arc<Directory>, authorities: Authorities, stop: CancellationToken) -> Ended {
+    let mut acknowledgements = directory.acknowledgements();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = acknowledgements.changed() => match changed {
+                Ok(()) => authorities.acknowledged(),
+                Err(_closed) => break,
+            },
+        }
+    }
+    ("watch on acknowledgements", Ok(()))
+}
+
+/// Waits for the parts to end, and ends them after a while.
+async fn drain(mut parts: JoinSet<Ended>) {
+    let all = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(std::time::Duration::from_secs(5), all).await.is_err() {
+        parts.abort_all();
+    }
+}
+
+/// Bounds of HTTP/2, before any call is looked at.
+fn bounded() -> Server {
+    Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(16))
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(20)))
+}
