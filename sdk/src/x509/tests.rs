@@ -163,6 +163,19 @@ fn critical_extensions_are_understood_or_refused() {
     assert_eq!(refused(unknown(true)), X509Error::CriticalExtension);
 }
 
+/// RSA with 1024 bits, which nobody here makes any more.
+struct Weak(Vec<u8>);
+
+impl rcgen::PublicKeyData for Weak {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_RSA_SHA256
+    }
+}
+
 #[test]
 fn a_weak_or_unknown_key_is_refused() {
     let domain = Domain::new();
@@ -172,17 +185,6 @@ fn a_weak_or_unknown_key_is_refused() {
     };
     assert_eq!(with(KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()), Ok(()));
     assert_eq!(with(KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap()), Ok(()));
-
-    /// RSA with 1024 bits, which nobody here makes any more.
-    struct Weak(Vec<u8>);
-    impl rcgen::PublicKeyData for Weak {
-        fn der_bytes(&self) -> &[u8] {
-            &self.0
-        }
-        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-            &rcgen::PKCS_RSA_SHA256
-        }
-    }
     let numbers = [crate::der::unsigned(&[0xc1; 128]), crate::der::unsigned(&[1, 0, 1])].concat();
     let by = rcgen::Issuer::from_params(&domain.intermediate.params, &domain.intermediate.key);
     let weak = leaf(ID).signed_by(&Weak(crate::der::element(0x30, &numbers)), &by).unwrap();
