@@ -37,3 +37,6 @@ pub use connector::Connector;
 pub use credentials::{Credentials, certified_key};
 pub use expiring::ExpiringIo;
 pub use trust::Trust;
+
+#[cfg(test)]
+mod tests;

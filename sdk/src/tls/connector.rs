@@ -1,16 +1,22 @@
 //! TLS beneath tonic's client.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::transport::Uri;
 use tower::Service;
 
 use super::{ClientTls, TlsConnection, connect};
 use crate::reason::{Reason, Refusal};
+
+/// How long the TCP connection may take; the handshake has its own limit.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// Dials the host and port of a URI and shakes hands: what `connect_with_connector` of tonic takes. The URI's scheme
 /// must be `http`, or tonic asks for a TLS of its own.
@@ -31,10 +37,12 @@ impl Connector {
     /// # Errors
     /// `peer_unreachable`, or as [`connect`].
     pub async fn dial(&self, host: &str, port: u16) -> Result<TlsConnection, Refusal> {
-        let unreachable = |error: std::io::Error| {
-            Refusal::new(Reason::PeerUnreachable, format!("{host}:{port} does not answer: {error}"))
+        let unreachable =
+            |error: io::Error| Refusal::new(Reason::PeerUnreachable, format!("{host}:{port} does not answer: {error}"));
+        let tcp = match timeout(CONNECT, TcpStream::connect((host, port))).await {
+            Ok(connected) => connected.map_err(unreachable)?,
+            Err(_elapsed) => return Err(unreachable(io::ErrorKind::TimedOut.into())),
         };
-        let tcp = TcpStream::connect((host, port)).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
         let address = tcp.peer_addr().map_err(unreachable)?;
         Ok(connect(tcp, &self.tls).await?.with_address(address))

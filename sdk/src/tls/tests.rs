@@ -1,0 +1,7 @@
+//! Real handshakes between certificates made at run time. Each refusal stands beside the same thing going well.
+
+mod acceptance;
+mod first_contact;
+mod fixture;
+mod rotation;
+mod verdicts;
