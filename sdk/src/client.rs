@@ -39,3 +39,6 @@ pub use endpoint::Endpoint;
 pub use jwt::{FetchedJwt, ValidatedJwt};
 pub use source::{Changes, Material, Phase, Source, SourceStatus};
 pub use workload::WorkloadClient;
+
+#[cfg(test)]
+mod tests;

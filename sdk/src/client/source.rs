@@ -106,6 +106,12 @@ impl<M: Material> Source<M> {
         self.shared.status.borrow().clone()
     }
 
+    /// How it fares, as it changes.
+    #[must_use]
+    pub fn watch_status(&self) -> watch::Receiver<SourceStatus> {
+        self.shared.status.subscribe()
+    }
+
     /// Ends the source within 5 s: the stream is closed, the material dropped (TLS configurations that follow it present
     /// nothing and trust nobody from now on), and nothing of it runs when this returns.
     pub async fn shutdown(&self) {
@@ -307,6 +313,3 @@ impl<M> Shared<M> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
