@@ -94,6 +94,12 @@ impl<S> TlsConnection<S> {
         &self.info
     }
 
+    /// When the connection ends because a certificate of the peer's path expires; `None` where there is no peer.
+    #[must_use]
+    pub const fn ends_at(&self) -> Option<Instant> {
+        self.io.deadline()
+    }
+
     /// The rustls connection: version, suite, key exchange.
     #[must_use]
     pub fn common_state(&self) -> &CommonState {

@@ -4,4 +4,6 @@ mod acceptance;
 mod first_contact;
 mod fixture;
 mod rotation;
+#[cfg(feature = "serve")]
+mod serving;
 mod verdicts;

@@ -80,6 +80,6 @@ mod tests {
         let mut backoff = Backoff::default();
         backoff.ended(None);
         assert_eq!(backoff.pause(0.0, Some(Duration::from_secs(1))), Duration::from_secs(1));
-        assert_eq!(backoff.pause(0.0, Some(Duration::from_secs(3600))), MAX);
+        assert_eq!(backoff.pause(0.0, Some(Duration::from_hours(1))), MAX);
     }
 }

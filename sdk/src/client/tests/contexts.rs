@@ -46,8 +46,10 @@ fn federated_bundles_are_taken_for_foreign_trust_domains_only() {
     assert!(context.bundles().get(&"empty".parse().unwrap()).unwrap().is_empty(), "X-23");
 }
 
-/// Each takes a good message and spoils it.
-pub(super) const SPOILS: &[(&str, fn(&mut X509svidResponse, &Domain))] = &[
+/// What is wrong, and how a good message becomes so.
+type Spoil = (&'static str, fn(&mut X509svidResponse, &Domain));
+
+pub(super) const SPOILS: &[Spoil] = &[
     ("no svids", |sent, _| sent.svids.clear()),
     ("no id", |sent, _| sent.svids[0].spiffe_id.clear()),
     ("no chain", |sent, _| sent.svids[0].x509_svid.clear()),

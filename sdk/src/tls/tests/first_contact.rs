@@ -56,8 +56,8 @@ async fn a_wrong_pin_is_refused() {
 #[tokio::test]
 async fn a_forger_who_sends_the_true_root_along_is_refused() {
     let (issuer, forger) = (Issuer::named(ISSUER), Issuer::named(ISSUER));
-    let forged = [&forger.leaf, &forger.domain.intermediate, &forger.domain.root, &issuer.domain.root];
-    assert_eq!(present(&forged, issuer.pin()).await.refused_by_client(), Reason::X509SvidUntrusted);
+    let sent = [&forger.leaf, &forger.domain.intermediate, &forger.domain.root, &issuer.domain.root];
+    assert_eq!(present(&sent, issuer.pin()).await.refused_by_client(), Reason::X509SvidUntrusted);
 }
 
 #[tokio::test]

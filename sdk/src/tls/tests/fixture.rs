@@ -94,6 +94,11 @@ impl Pair {
         self.server.server(self.clients.clone(), &self.clock, &self.options)
     }
 
+    /// With another server in the place of this one's.
+    pub(super) async fn meet_as(&self, server: &End) -> Met {
+        meet(&self.client_tls(), &server.server(self.clients.clone(), &self.clock, &self.options)).await
+    }
+
     pub(super) async fn meet(&self) -> Met {
         meet(&self.client_tls(), &self.server_tls()).await
     }

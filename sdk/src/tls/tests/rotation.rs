@@ -12,7 +12,7 @@ use crate::reason::{Reason, Refusal};
 use crate::time::Clock;
 use crate::tls::{Authorizer, ClientAuth, Credentials};
 use crate::x509::X509Svid;
-use crate::x509::fixture::{Domain, NOW, at, bundle, leaf, signed};
+use crate::x509::fixture::{Domain, NOW, at, bundle, ca, leaf, signed};
 
 #[tokio::test]
 async fn svids_and_bundles_rotate_on_both_sides_without_a_restart() {
@@ -102,19 +102,17 @@ async fn a_connection_ends_at_once_when_it_is_told_to() {
     assert!(client.read_u8().await.is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_life_of_a_connection_is_bounded_by_the_whole_path() {
-    let pair = Pair::new();
-    let (client, _server) = pair.meet().await.well();
-    let until = client.info().peer().unwrap().valid_until();
-    assert_eq!(until.seconds_since(NOW), 3600);
-    let mut intermediate = crate::x509::fixture::ca("intermediate");
+    let mut intermediate = ca("intermediate");
     intermediate.not_after = at(100);
-    let domain = Domain::of("td", crate::x509::fixture::ca("root"), intermediate);
-    let server = End::in_domain(&domain, SERVER);
+    let domain = Domain::of("td", ca("root"), intermediate);
+    let mut pair = Pair::new();
     pair.client.trust(&domain.bundles);
-    let server = server.server(ClientAuth::Optional(Authorizer::any()), &pair.clock, &pair.options);
+    pair.clients = ClientAuth::Optional(Authorizer::any());
     pair.client.presents.store(None);
-    let (client, _server) = meet(&pair.client_tls(), &server).await.well();
-    assert_eq!(client.info().peer().unwrap().valid_until().seconds_since(NOW), 100);
+    let (client, server) = pair.meet_as(&End::in_domain(&domain, SERVER)).await.well();
+    assert_eq!(client.info().peer().unwrap().validity().not_after().seconds_since(NOW), 3600);
+    assert_eq!(client.ends_at().unwrap() - Instant::now(), Duration::from_secs(101));
+    assert_eq!(server.ends_at(), None);
 }
