@@ -73,6 +73,10 @@ impl<K: Clone + Eq + Hash> SelectorIndex<K> {
         {
             set.under = under;
             set.at = index_of(place.waiting.len());
+            if place.waiting.is_empty() {
+                // Most selectors have one key: room for four would be most of the memory of a large index.
+                place.waiting.reserve_exact(1);
+            }
             place.waiting.push(key.clone());
         }
         self.sets.insert(key, set);

@@ -117,7 +117,7 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Later ones of the same length do not replace the first, but one says more than a signature of another key.
     fn note(&mut self, length: usize, error: X509Error) {
-        let says_more = self.best.1 == X509Error::BadSignature && error != X509Error::BadSignature;
+        let says_more = self.best.1 == X509Error::BadSignature;
         if length > self.best.0 || (length == self.best.0 && says_more) || error == X509Error::TooManySignatures {
             self.best = (length, error);
         }

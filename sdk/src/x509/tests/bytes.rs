@@ -20,6 +20,39 @@ fn nothing_is_left_over_before_within_or_after() {
 }
 
 #[test]
+fn only_version_3_has_extensions() {
+    let mut der = signed(leaf(ID), &Domain::new().intermediate).der;
+    let version = [0xa0, 0x03, 0x02, 0x01];
+    let at = (0..der.len()).find(|at| der[*at..].starts_with(&version)).unwrap() + version.len();
+    assert_eq!(der[at], 2);
+    assert!(Certificate::parse(&der).is_ok());
+    for other in [0, 1, 3] {
+        der[at] = other;
+        assert_eq!(Certificate::parse(&der).unwrap_err(), X509Error::Malformed, "version {other}");
+    }
+}
+
+#[test]
+fn a_signature_is_a_whole_number_of_bytes() {
+    let domain = Domain::new();
+    let issuer = domain.intermediate.private_key();
+    // With an even last byte, one unused bit is legal DER for other bytes than those that were signed.
+    let even = |made: &Made| made.der.last().unwrap() % 2 == 0;
+    let made = (0..100).map(|_| signed(leaf(ID), &domain.intermediate)).find(even).unwrap();
+    let check = |der: &[u8]| Certificate::parse(der).and_then(|read| read.verify_signature(issuer.public_key()));
+    assert_eq!(check(&made.der), Ok(()));
+    let signature = made.der.len() - usize::from(made.der[made.der.windows(3).rposition(is_bit_string).unwrap() + 1]);
+    let mut der = made.der;
+    der[signature] = 1;
+    assert!(check(&der).is_err());
+}
+
+/// The header of a BIT STRING that holds a DER SEQUENCE: tag, length, no unused bits.
+fn is_bit_string(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x03, 0x46..=0x49, 0x00])
+}
+
+#[test]
 fn pieces_of_a_series_are_split_where_they_end() {
     let domain = Domain::new();
     let both = [&domain.root.der[..], &domain.intermediate.der[..]].concat();
