@@ -46,7 +46,11 @@ pub(crate) fn readiness(link: &LinkView) -> impl Fn() -> Readiness + Send + Sync
 
 fn count(registry: &mut Registry, kind: &str, counters: &MintCounters) {
     registry.register(format!("{kind}_minted"), "Credentials minted on first use", counters.minted.clone());
-    registry.register(format!("{kind}_renewed"), "Credentials minted in the place of an older one", counters.renewed.clone());
+    registry.register(
+        format!("{kind}_renewed"),
+        "Credentials minted in the place of an older one",
+        counters.renewed.clone(),
+    );
     registry.register(format!("{kind}_failed"), "Attempts to mint that brought nothing", counters.failed.clone());
 }
 
@@ -62,18 +66,32 @@ struct Snapshot {
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let status = self.link.status.borrow().clone();
-        let mut states = encoder.encode_descriptor("link_state", "How the agent stands with the issuer: 1 for its state", None, MetricType::Gauge)?;
+        let mut states = encoder.encode_descriptor(
+            "link_state",
+            "How the agent stands with the issuer: 1 for its state",
+            None,
+            MetricType::Gauge,
+        )?;
         for name in LinkState::NAMES {
             let here = i64::from(status.state.class() == name);
             ConstGauge::new(here).encode(states.encode_family(&[("state", name)])?)?;
         }
-        let out_of_sync = status.out_of_sync_since.map(|since| self.clock.monotonic().saturating_sub(since).as_secs_f64());
+        let out_of_sync =
+            status.out_of_sync_since.map(|since| self.clock.monotonic().saturating_sub(since).as_secs_f64());
         let gauge = |encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64| {
             ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
         };
-        gauge(&mut encoder, "out_of_sync_seconds", "For how long the agent has not been in sync", out_of_sync.unwrap_or(0.0))?;
+        gauge(
+            &mut encoder,
+            "out_of_sync_seconds",
+            "For how long the agent has not been in sync",
+            out_of_sync.unwrap_or(0.0),
+        )?;
         if let Some(skew_ms) = status.clock_skew_ms {
-            #[expect(clippy::cast_precision_loss, reason = "a difference of clocks that needs 53 bits is as good as any")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "a difference of clocks that needs 53 bits is as good as any"
+            )]
             let skew_s = skew_ms as f64 / 1000.0;
             gauge(&mut encoder, "clock_skew_seconds", "The issuer's wall clock less that of this node", skew_s)?;
         }
@@ -88,8 +106,12 @@ impl Collector for Snapshot {
             ("jwt_svids_held", "JWT-SVIDs held", self.identities.jwt.len()),
         ];
         for (name, help, value) in counts {
-            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
-                .encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                MetricType::Gauge,
+            )?)?;
         }
         Ok(())
     }

@@ -103,7 +103,8 @@ async fn start(config: Config, stop: &CancellationToken) -> Result<JoinSet<Resul
     let (link, view) = Link::new(settings, directory, Holdings::empty(), streams.clone(), ends, clock.clone())?;
     let most_jwt_svids = usize::try_from(config.limits.jwt_svids).unwrap_or(usize::MAX);
     let (identities, minters) = Identities::new(&config.trust_domain, &view, most_jwt_svids, soonest_end, &clock);
-    let limits = listener::Limits { connections_per_uid: config.limits.connections_per_uid, ..listener::Limits::default() };
+    let limits =
+        listener::Limits { connections_per_uid: config.limits.connections_per_uid, ..listener::Limits::default() };
     let listener = Listener::bind(config.socket(), limits)?;
     let ops = Ops::bind(config.metrics.listen, false).await?;
     let registry = metrics::registry(&view, &streams, &minters, &identities, &clock);

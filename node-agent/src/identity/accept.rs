@@ -8,7 +8,9 @@ use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
 /// # Errors
 /// [`Reason::MessageInvalid`].
 pub(super) fn workload_id(text: &str, trust_domain: &TrustDomain) -> Result<SpiffeId, Refusal> {
-    let wrong = |why: &str| Refusal::new(Reason::MessageInvalid, format!("the issuer sent a credential for {text}, which is {why}"));
+    let wrong = |why: &str| {
+        Refusal::new(Reason::MessageInvalid, format!("the issuer sent a credential for {text}, which is {why}"))
+    };
     let id: SpiffeId = text.parse().map_err(|_: mayfly_sdk::id::IdError| wrong("not a SPIFFE ID"))?;
     if !id.is_member_of(trust_domain) {
         return Err(wrong("of another trust domain"));

@@ -9,9 +9,9 @@ use mayfly_sdk::jwt::{self, Audience, Options};
 use mayfly_sdk::{Clock, Reason, Refusal, Ttl};
 use zeroize::Zeroizing;
 
+use super::Life;
 use super::accept::{key_id, workload_id};
 use super::slot::{Accepted, Credential, Outcome};
-use super::Life;
 use crate::holdings::HeldBundle;
 use crate::link::NodeClient;
 
@@ -105,9 +105,13 @@ impl Credential for Jwt {
         let issued = expires.saturating_sub(Ttl::from_s(issue.lifetime_s));
         let bundles = JwtBundleSet::from_iter([own.bundle().jwt.clone()]);
         let audience = Audience::new(first).map_err(Refusal::from)?;
-        let svid = jwt::verify(&issue.token, &bundles, &audience, issued, &Options::default()).map_err(Refusal::from)?;
+        let svid =
+            jwt::verify(&issue.token, &bundles, &audience, issued, &Options::default()).map_err(Refusal::from)?;
         if svid.spiffe_id() != &id || svid.audience() != &*request.audience {
-            return Err(Refusal::new(Reason::MessageInvalid, "the issuer sent a token for another subject or audience"));
+            return Err(Refusal::new(
+                Reason::MessageInvalid,
+                "the issuer sent a token for another subject or audience",
+            ));
         }
         let key_id_of_token = kid(&issue.token);
         let signer = key_id_of_token.as_deref().and_then(|kid| own.bundle().jwt.find(kid));

@@ -114,7 +114,10 @@ impl<C: Credential> Minter<C> {
         loop {
             self.flush();
             self.tell_soonest_end();
-            let due_in = self.schedule.first().map_or(LOOK_AGAIN, |at| at.saturating_sub(self.clock.monotonic()).min(LOOK_AGAIN));
+            let due_in = self
+                .schedule
+                .first()
+                .map_or(LOOK_AGAIN, |at| at.saturating_sub(self.clock.monotonic()).min(LOOK_AGAIN));
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(slot) = self.wants.recv() => self.wanted(slot),
@@ -195,7 +198,11 @@ impl<C: Credential> Minter<C> {
         slot.unqueue();
         self.failing.remove(&slot.key);
         let renewed = slot.held().is_some();
-        if renewed { self.counters.renewed.inc() } else { self.counters.minted.inc() };
+        if renewed {
+            self.counters.renewed.inc()
+        } else {
+            self.counters.minted.inc()
+        };
         tracing::info!(
             kind = C::KIND, spiffe_id = %held.spiffe_id(), entry = %slot.key.subject.entry_uid(), serial = held.accepted.serial,
             ttl_s = held.life().lifetime().as_secs(), renewed, "a credential was minted"
@@ -232,10 +239,10 @@ impl<C: Credential> Minter<C> {
             return;
         }
         slot.unqueue();
-        let failing = self.failing.entry(slot.key.clone()).or_insert_with(|| Failing {
-            backoff: Backoff::new(Duration::from_millis(250), SELDOM),
-            not_before: now,
-        });
+        let failing = self
+            .failing
+            .entry(slot.key.clone())
+            .or_insert_with(|| Failing { backoff: Backoff::new(Duration::from_millis(250), SELDOM), not_before: now });
         let pause = match again {
             Again::After(least) => failing.backoff.failed(Some(least)),
             Again::Seldom | Again::WhenConnected => SELDOM,

@@ -32,7 +32,11 @@ pub(crate) trait Credential: Sized + Send + Sync + Debug + 'static {
     ///
     /// # Errors
     /// A key cannot be made.
-    fn ask(request: &Self::Request, subject: node::Subject, remaining_s: u32) -> Result<(Self::Item, Self::Made), Refusal>;
+    fn ask(
+        request: &Self::Request,
+        subject: node::Subject,
+        remaining_s: u32,
+    ) -> Result<(Self::Item, Self::Made), Refusal>;
 
     /// Has a batch minted: one outcome for each item, in their order.
     ///

@@ -6,8 +6,8 @@ use mayfly_sdk::{Clock, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use super::slot::{Credential, Held, Slot, SlotKey, SlotState};
 use super::SubjectKey;
+use super::slot::{Credential, Held, Slot, SlotKey, SlotState};
 
 /// The slots of one kind of credential.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use mayfly_sdk::x509::{self, Certificate, Usage, X509Svid};
 use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, Reason, Refusal, Timestamp, Ttl};
 use rustls_pki_types::CertificateDer;
 
+use super::Life;
 use super::accept::workload_id;
 use super::slot::{Accepted, Credential, Outcome};
-use super::Life;
 use crate::hardening::LockedBytes;
 use crate::holdings::HeldBundle;
 use crate::link::NodeClient;
@@ -153,6 +153,8 @@ fn verify(chain: &[CertificateDer<'static>], own: &HeldBundle, at: Timestamp) ->
 
 /// The key ids of everything that signed something in the chain.
 fn authorities(chain: &[CertificateDer<'_>]) -> Vec<String> {
-    let signer = |der: &CertificateDer<'_>| Certificate::parse(der).ok().and_then(|cert| cert.authority_key_id().map(hex::encode));
+    let signer = |der: &CertificateDer<'_>| {
+        Certificate::parse(der).ok().and_then(|cert| cert.authority_key_id().map(hex::encode))
+    };
     chain.iter().filter_map(signer).collect()
 }

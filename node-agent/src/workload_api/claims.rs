@@ -18,10 +18,12 @@ fn to_value(json: &serde_json::Value) -> Value {
         serde_json::Value::Bool(boolean) => Kind::BoolValue(*boolean),
         serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         serde_json::Value::String(text) => Kind::StringValue(text.clone()),
-        serde_json::Value::Array(values) => Kind::ListValue(ListValue { values: values.iter().map(to_value).collect() }),
-        serde_json::Value::Object(members) => {
-            Kind::StructValue(Struct { fields: members.iter().map(|(name, value)| (name.clone(), to_value(value))).collect() })
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.iter().map(to_value).collect() })
         }
+        serde_json::Value::Object(members) => Kind::StructValue(Struct {
+            fields: members.iter().map(|(name, value)| (name.clone(), to_value(value))).collect(),
+        }),
     })
 }
 

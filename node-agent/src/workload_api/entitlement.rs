@@ -76,7 +76,9 @@ impl Shared {
         let instance = match self.instances.id_of(caller.process()) {
             Ok(instance) => Some(instance),
             Err(InstanceError::Undetermined(_)) => None,
-            Err(error @ InstanceError::Dead) => return Err(Lacking::Gone(Refusal::new(Reason::Unavailable, error.to_string()))),
+            Err(error @ InstanceError::Dead) => {
+                return Err(Lacking::Gone(Refusal::new(Reason::Unavailable, error.to_string())));
+            }
             Err(InstanceError::Kernel(why)) => {
                 return Err(Lacking::Undetermined(Refusal::new(Reason::WorkloadUndetermined, why)));
             }

@@ -38,7 +38,8 @@ mod tests {
     #[test]
     fn only_the_exact_header_passes() {
         assert_eq!(answer(&["true"]), Ok(()));
-        for values in [&[][..], &["True"], &["TRUE"], &["1"], &[""], &[" true"], &["true", "false"], &["true", "true"]] {
+        for values in [&[][..], &["True"], &["TRUE"], &["1"], &[""], &[" true"], &["true", "false"], &["true", "true"]]
+        {
             assert_eq!(answer(values), Err(tonic::Code::InvalidArgument), "{values:?}");
         }
     }

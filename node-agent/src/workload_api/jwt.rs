@@ -35,11 +35,15 @@ pub(super) async fn fetch(
         spiffe_id.parse::<SpiffeId>().map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
     }
     let entitlement = shared.entitlement_of_newcomer(caller).await?;
-    let wanted = |entry: &Arc<Entry>| spiffe_id.is_empty() || entry.rendered(&entitlement.facts).as_ref() == Some(&spiffe_id);
+    let wanted =
+        |entry: &Arc<Entry>| spiffe_id.is_empty() || entry.rendered(&entitlement.facts).as_ref() == Some(&spiffe_id);
     let mut entries = unique_hints(&entitlement.entries);
     entries.retain(wanted);
     if entries.is_empty() {
-        return Err(Refusal::new(Reason::NoIdentity, format!("no identity issued: {spiffe_id} is not this workload's")));
+        return Err(Refusal::new(
+            Reason::NoIdentity,
+            format!("no identity issued: {spiffe_id} is not this workload's"),
+        ));
     }
     let svids = tokens(shared, &entitlement, &entries, &JwtRequest::new(audience)).await?;
     Ok(wire::JwtsvidResponse { svids })
@@ -89,7 +93,12 @@ async fn tokens(
 }
 
 /// A token with enough left; the one that is held is good for that while a new one is on its way.
-async fn token(shared: &Shared, entry: &Entry, lease: &mut Lease<Jwt>, deadline: Instant) -> Result<Arc<Held<Jwt>>, Refusal> {
+async fn token(
+    shared: &Shared,
+    entry: &Entry,
+    lease: &mut Lease<Jwt>,
+    deadline: Instant,
+) -> Result<Arc<Held<Jwt>>, Refusal> {
     loop {
         lease.mark_seen();
         let refused = lease.refused();

@@ -71,7 +71,8 @@ impl View for X509Svids {
     fn canonical(message: &Self::Message) -> Vec<u8> {
         let mut bytes = Vec::new();
         for svid in &message.svids {
-            let parts = [svid.spiffe_id.as_bytes(), &svid.x509_svid, &svid.x509_svid_key, &svid.bundle, svid.hint.as_bytes()];
+            let parts =
+                [svid.spiffe_id.as_bytes(), &svid.x509_svid, &svid.x509_svid_key, &svid.bundle, svid.hint.as_bytes()];
             parts.iter().for_each(|part| put(&mut bytes, part));
         }
         put_map(&mut bytes, &message.federated_bundles);

@@ -41,7 +41,8 @@ pub(super) async fn validate(
         .map(|held| held.bundle().jwt.clone());
     let bundles = JwtBundleSet::from_iter(bundles);
     let audience = Audience::new(audience).map_err(Refusal::from)?;
-    let svid = jwt::verify(&svid, &bundles, &audience, shared.clock.now(), &Options::default()).map_err(Refusal::from)?;
+    let svid =
+        jwt::verify(&svid, &bundles, &audience, shared.clock.now(), &Options::default()).map_err(Refusal::from)?;
     let denials = holdings.denials();
     let jti = svid.claims().get("jti").and_then(serde_json::Value::as_str);
     if denials.denies_id(svid.spiffe_id()) || jti.is_some_and(|jti| denials.serials.contains(jti)) {
