@@ -14,6 +14,7 @@
 mod accept;
 mod batch;
 mod jwt;
+mod keep;
 mod life;
 mod minter;
 mod schedule;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::jwt::{Jwt, JwtRequest};
+pub(crate) use self::keep::Kept;
 use self::life::Life;
 pub(crate) use self::minter::MintCounters;
 use self::minter::Minter;

@@ -16,12 +16,15 @@ pub mod listener;
 pub mod workload;
 
 mod directory;
+#[cfg(test)]
+mod fake_issuer;
 pub mod holdings;
 mod identity;
 mod link;
 mod metrics;
 mod run;
 mod streams;
+mod warm;
 mod workload_api;
 
 pub use config::Config;

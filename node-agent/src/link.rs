@@ -42,7 +42,7 @@ use self::record::NodeRecord;
 pub(crate) use self::session::NodeClient;
 use self::session::Session;
 use self::state::needs_operator;
-pub use self::state::{LinkState, LinkStatus};
+pub(crate) use self::state::{LinkState, LinkStatus};
 use self::token::JoinToken;
 use crate::directory::{Directory, DirectoryError};
 use crate::holdings::Holdings;
@@ -92,8 +92,32 @@ pub(crate) struct Link {
     streams: Streams,
     status: watch::Sender<LinkStatus>,
     issuer: watch::Sender<Option<NodeClient>>,
+    node: watch::Sender<Option<String>>,
     /// When the first identity in use ends, on the monotonic clock.
     soonest_end: watch::Receiver<Option<Duration>>,
+}
+
+/// What the link starts with.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) holdings: Holdings,
+    /// For how long the agent has not been in sync.
+    pub(crate) out_of_sync: Duration,
+}
+
+impl Held {
+    /// A cold start.
+    pub(crate) fn nothing() -> Self {
+        Self { holdings: Holdings::empty(), out_of_sync: Duration::ZERO }
+    }
+}
+
+/// The SPIFFE ID of the node that this directory is of, if it was enrolled.
+///
+/// # Errors
+/// [`DirectoryError`]: the record cannot be used.
+pub(crate) fn enrolled_as(directory: &Directory) -> Result<Option<String>, DirectoryError> {
+    Ok(NodeRecord::load(directory)?.map(|record| record.spiffe_id))
 }
 
 /// What others see of the link.
@@ -103,17 +127,19 @@ pub(crate) struct LinkView {
     pub(crate) holdings: watch::Receiver<Holdings>,
     /// The connection to call the issuer over; none: there is none.
     pub(crate) issuer: watch::Receiver<Option<NodeClient>>,
+    /// The node's SPIFFE ID; none: it is not enrolled.
+    pub(crate) node: watch::Receiver<Option<String>>,
 }
 
 impl Link {
-    /// A link that starts from what the node remembers. `holdings`: what a warm restart has kept, else empty.
+    /// A link that starts from what the node remembers. `held`: what a warm restart has kept.
     ///
     /// # Errors
     /// [`DirectoryError`]: the state directory cannot be used.
     pub(crate) fn new(
         settings: LinkSettings,
         directory: Directory,
-        holdings: Holdings,
+        held: Held,
         streams: Streams,
         soonest_end: watch::Receiver<Option<Duration>>,
         clock: Clock,
@@ -142,11 +168,13 @@ impl Link {
             boot_id: settings.boot_id.clone(),
             clock: clock.clone(),
         };
-        streams.holds(holdings.revision());
-        let (holdings, holdings_view) = watch::channel(holdings);
-        let (status, status_view) = watch::channel(LinkStatus::starting());
+        streams.holds(held.holdings.revision());
+        let (holdings, holdings_view) = watch::channel(held.holdings);
+        let (status, status_view) =
+            watch::channel(LinkStatus { out_of_sync_before: held.out_of_sync, ..LinkStatus::starting() });
         let (issuer, issuer_view) = watch::channel(None);
-        let view = LinkView { status: status_view, holdings: holdings_view, issuer: issuer_view };
+        let (node, node_view) = watch::channel(record.as_ref().map(|record| record.spiffe_id.clone()));
+        let view = LinkView { status: status_view, holdings: holdings_view, issuer: issuer_view, node: node_view };
         let link = Self {
             settings,
             greeter,
@@ -167,14 +195,10 @@ impl Link {
             streams,
             status,
             issuer,
+            node,
             soonest_end,
         };
         Ok((link, view))
-    }
-
-    /// The node's SPIFFE ID, if it is enrolled.
-    pub(crate) fn node_id(&self) -> Option<String> {
-        self.record.as_ref().map(|record| record.spiffe_id.clone())
     }
 
     /// Runs until `stop`.
@@ -271,6 +295,9 @@ impl Link {
         self.status.send_if_modified(|status| {
             let in_sync = matches!(state, LinkState::InSync { .. });
             status.out_of_sync_since = if in_sync { None } else { Some(status.out_of_sync_since.unwrap_or(now)) };
+            if in_sync {
+                status.out_of_sync_before = Duration::ZERO;
+            }
             let changed = status.state != state;
             status.state = state;
             changed

@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::hardening::{self, BootId};
-use crate::holdings::Holdings;
 use crate::identity::Identities;
-use crate::link::{Link, LinkError, LinkSettings};
+use crate::link::{self, Link, LinkError, LinkSettings};
 use crate::listener::{self, BindError, Listener};
 use crate::metrics;
 use crate::streams::Streams;
+use crate::warm::{self, Warm};
 use crate::workload::{Attestors, Instances};
 use crate::workload_api::{CallLimits, Calls, Serve, ServeError, Served, Shared, WorkloadApi, serve};
 
@@ -100,7 +100,14 @@ async fn start(config: Config, stop: &CancellationToken) -> Result<JoinSet<Resul
         bootstrap_bundle: config.bootstrap_bundle.clone(),
         boot_id: boot.to_string(),
     };
-    let (link, view) = Link::new(settings, directory, Holdings::empty(), streams.clone(), ends, clock.clone())?;
+    let warm = Warm::open(config.warm_restart, &config.runtime_dir, &config.warm_restart_key(), boot);
+    let enrolled = link::enrolled_as(&directory)?;
+    let kept = warm.as_ref().zip(enrolled.as_deref()).and_then(|(warm, node)| warm.load(node));
+    let held = kept.as_ref().map_or_else(link::Held::nothing, |kept| link::Held {
+        holdings: kept.holdings.clone(),
+        out_of_sync: kept.out_of_sync,
+    });
+    let (link, view) = Link::new(settings, directory, held, streams.clone(), ends, clock.clone())?;
     let most_jwt_svids = usize::try_from(config.limits.jwt_svids).unwrap_or(usize::MAX);
     let (identities, minters) = Identities::new(&config.trust_domain, &view, most_jwt_svids, soonest_end, &clock);
     let limits =
@@ -109,8 +116,19 @@ async fn start(config: Config, stop: &CancellationToken) -> Result<JoinSet<Resul
     let ops = Ops::bind(config.metrics.listen, false).await?;
     let registry = metrics::registry(&view, &streams, &minters, &identities, &clock);
     let served = Served::default();
+    let subject = warm::Subject {
+        trust_domain: config.trust_domain.clone(),
+        link: view.clone(),
+        identities: identities.clone(),
+        instances: Arc::clone(&instances),
+        served: served.clone(),
+        clock: clock.clone(),
+    };
+    if let Some(kept) = kept {
+        kept.take_up(&subject);
+    }
     tracing::info!(
-        trust_domain = %config.trust_domain, node = link.node_id(), socket = %listener.path().display(), metrics = %ops.address(),
+        trust_domain = %config.trust_domain, node = enrolled, socket = %listener.path().display(), metrics = %ops.address(),
         "node agent started"
     );
     let api = WorkloadApi::new(Shared {
@@ -130,6 +148,13 @@ async fn start(config: Config, stop: &CancellationToken) -> Result<JoinSet<Resul
     });
 
     let mut tasks = JoinSet::new();
+    if let Some(warm) = warm {
+        let halt = stop.clone();
+        tasks.spawn(async move {
+            warm.run(subject, halt).await;
+            Ok(())
+        });
+    }
     let mut deaths = instances.deaths();
     let halt = stop.clone();
     tasks.spawn(async move {

@@ -37,6 +37,11 @@ impl JwtRequest {
         sorted.dedup();
         Self { audience: audience.into(), sorted: sorted.into() }
     }
+
+    /// In the order of the request that made the token.
+    pub(crate) fn audience(&self) -> &[String] {
+        &self.audience
+    }
 }
 
 impl PartialEq for JwtRequest {
@@ -57,6 +62,29 @@ impl Jwt {
     /// The token, a bearer credential.
     pub(crate) fn expose_token(&self) -> &str {
         &self.token
+    }
+}
+
+impl Jwt {
+    /// A token that a restart has kept; none if it does not hold.
+    pub(super) fn restored(token: String, own: &HeldBundle) -> Option<Accepted<Self>> {
+        Self::read(token, own).ok().filter(|accepted| accepted.credential.verifies(own))
+    }
+
+    /// What a token says of itself, which was verified when it came.
+    fn read(token: String, own: &HeldBundle) -> Result<Accepted<Self>, Refusal> {
+        let claims = jwt::insecure_claims(&token).map_err(Refusal::from)?;
+        let key_id_of_token = kid(&token);
+        let signer = key_id_of_token.as_deref().and_then(|kid| own.bundle().jwt.find(kid));
+        let authorities = signer.and_then(|authority| key_id(authority.public_key())).into_iter();
+        Ok(Accepted {
+            spiffe_id: claims.spiffe_id().clone(),
+            life: Life::ended(),
+            serial: String::new(),
+            authorities: authorities.chain(key_id_of_token.clone()).collect(),
+            key_sha256: String::new(),
+            credential: Self { token: Zeroizing::new(token), key_id: key_id_of_token },
+        })
     }
 }
 
@@ -113,17 +141,7 @@ impl Credential for Jwt {
                 "the issuer sent a token for another subject or audience",
             ));
         }
-        let key_id_of_token = kid(&issue.token);
-        let signer = key_id_of_token.as_deref().and_then(|kid| own.bundle().jwt.find(kid));
-        let authorities = signer.and_then(|authority| key_id(authority.public_key())).into_iter();
-        Ok(Accepted {
-            spiffe_id: id,
-            life,
-            serial: issue.jti,
-            authorities: authorities.chain(key_id_of_token.clone()).collect(),
-            key_sha256: String::new(),
-            credential: Self { token: Zeroizing::new(issue.token), key_id: key_id_of_token },
-        })
+        Ok(Accepted { spiffe_id: id, life, serial: issue.jti, ..Self::read(issue.token, own)? })
     }
 
     fn verifies(&self, own: &HeldBundle) -> bool {

@@ -28,6 +28,24 @@ impl Life {
         }
     }
 
+    /// A life of which nothing is left, until somebody says otherwise.
+    pub(crate) fn ended() -> Self {
+        let never = Duration::ZERO;
+        Self { lifetime: never, ends: never, renew: never, renew_wall: Timestamp::from_unix_s(0) }
+    }
+
+    /// The rest of a life that began before a restart.
+    pub(crate) fn restored(lifetime: Duration, remaining: Duration, renew_in: Duration, clock: &Clock) -> Self {
+        let now = clock.monotonic();
+        let renew_in_s = u32::try_from(renew_in.as_secs()).unwrap_or(u32::MAX);
+        Self {
+            lifetime,
+            ends: now + remaining,
+            renew: now + renew_in,
+            renew_wall: clock.now().saturating_add(Ttl::from_s(renew_in_s)),
+        }
+    }
+
     /// When it ends, on the monotonic clock.
     pub(crate) fn ends(&self) -> Duration {
         self.ends

@@ -110,6 +110,11 @@ impl<C: Credential> Minter<C> {
     /// Runs until `stop`. What is in flight then is dropped: nobody would get it any more.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         self.offset_ms = self.offset_ms();
+        for slot in self.table.slots() {
+            // What a restart has kept.
+            let at = slot.held().map_or(Duration::ZERO, |held| held.life().renew());
+            self.schedule.add(at, &slot);
+        }
         self.reconcile();
         loop {
             self.flush();
@@ -217,6 +222,7 @@ impl<C: Credential> Minter<C> {
             state.held = Some(Arc::new(held));
             state.refused = None;
         });
+        self.table.note_change();
         if again.is_some_and(|standing| standing != Standing::Good) && slot.queue() {
             self.prepare(Arc::clone(slot));
         }

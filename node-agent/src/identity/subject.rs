@@ -30,8 +30,8 @@ impl SubjectKey {
         &self.entry
     }
 
-    pub(crate) fn instance(&self) -> Option<InstanceId> {
-        self.instance
+    pub(super) fn of_parts(entry: Arc<str>, instance: Option<InstanceId>, facts: Arc<[Selector]>) -> Self {
+        Self { entry, instance, facts }
     }
 
     pub(crate) fn to_wire(&self, issuance: u64) -> node::Subject {

@@ -19,6 +19,7 @@ struct Shared<C: Credential> {
     /// How many slots there may be.
     most: usize,
     wants: mpsc::UnboundedSender<Arc<Slot<C>>>,
+    changes: watch::Sender<()>,
     clock: Clock,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Lease<C: Credential> {
 
 impl<C: Credential> Table<C> {
     pub(super) fn new(most: usize, wants: mpsc::UnboundedSender<Arc<Slot<C>>>, clock: Clock) -> Self {
-        Self(Arc::new(Shared { slots: Mutex::default(), most, wants, clock }))
+        Self(Arc::new(Shared { slots: Mutex::default(), most, wants, changes: watch::Sender::new(()), clock }))
     }
 
     /// Takes a lease on the credential of a subject. Minting begins at once if there is none, and renewal if it is due.
@@ -87,13 +88,21 @@ impl<C: Credential> Table<C> {
         true
     }
 
-    /// Puts a credential back that a warm restart has kept.
-    pub(crate) fn restore(&self, subject: SubjectKey, request: C::Request, held: Held<C>) {
-        let now = self.0.clock.monotonic();
-        let key = SlotKey { subject, request };
-        let slot = Arc::new(Slot::new(key.clone(), now));
+    /// Puts a credential back that a restart has kept.
+    pub(super) fn restore(&self, key: SlotKey<C>, held: Held<C>) {
+        let slot = Arc::new(Slot::new(key.clone(), self.0.clock.monotonic()));
         slot.state.send_modify(|state| state.held = Some(Arc::new(held)));
         self.0.slots.lock().insert(key, slot);
+    }
+
+    /// Told of each credential that is minted.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// A credential was minted.
+    pub(super) fn note_change(&self) {
+        self.0.changes.send_replace(());
     }
 }
 

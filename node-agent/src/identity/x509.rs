@@ -44,11 +44,34 @@ impl X509 {
         &self.key
     }
 
+    /// DER of each certificate, leaf first.
+    pub(super) fn certificates(&self) -> Vec<Bytes> {
+        self.certificates.iter().map(|der| Bytes::copy_from_slice(der)).collect()
+    }
+
+    /// An SVID that a restart has kept; none if it does not hold.
+    pub(super) fn restored(
+        certificates: Vec<CertificateDer<'static>>,
+        key: PrivateKey,
+        lifetime_s: u32,
+        own: &HeldBundle,
+    ) -> Option<Accepted<Self>> {
+        let (credential, checked) = Self::check(certificates, key, lifetime_s, own).ok()?;
+        Some(Accepted {
+            credential,
+            spiffe_id: checked.id,
+            life: Life::ended(),
+            serial: checked.serial,
+            authorities: checked.authorities,
+            key_sha256: checked.key_sha256,
+        })
+    }
+
     /// Checks a chain and key that the issuer or a warm restart brought.
     ///
     /// # Errors
     /// What does not hold.
-    pub(super) fn check(
+    fn check(
         certificates: Vec<CertificateDer<'static>>,
         key: PrivateKey,
         lifetime_s: u32,
@@ -75,11 +98,11 @@ impl X509 {
 }
 
 /// What a check has found.
-pub(super) struct Checked {
-    pub(super) id: mayfly_sdk::SpiffeId,
-    pub(super) serial: String,
-    pub(super) authorities: Vec<String>,
-    pub(super) key_sha256: String,
+struct Checked {
+    id: mayfly_sdk::SpiffeId,
+    serial: String,
+    authorities: Vec<String>,
+    key_sha256: String,
 }
 
 impl Credential for X509 {

@@ -1,10 +1,13 @@
 //! One connection to one issuer. It is never made anew behind anybody's back: when it ends, the link decides what follows.
+//!
+//! The handshake is our own and not `mayfly_sdk::tls::connect`, whose connections end with the certificate of the peer: an issuer renews its
+//! own long before, and this connection would be cut on a timer for nothing. The issuer ends it with *our* certificate.
 
 use std::io;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use mayfly_sdk::tls::ClientTls;
+use mayfly_sdk::tls::{ATTESTATION_EXPORTER, ClientTls};
 use mayfly_sdk::{Reason, Refusal};
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
@@ -16,8 +19,6 @@ use tonic::transport::{Channel, Endpoint};
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// An idle connection is asked for a sign of life this often, so that an issuer that vanished is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// RFC 5705 label that ties an attestation to its TLS connection.
-const EXPORTER_LABEL: &[u8] = b"EXPORTER-mayfly-node-attestation";
 
 /// A fresh connection.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ pub(super) async fn dial(address: &str, tls: &ClientTls) -> Result<Dialed, Refus
     stream
         .get_ref()
         .1
-        .export_keying_material(&mut exporter, EXPORTER_LABEL, Some(b""))
+        .export_keying_material(&mut exporter, ATTESTATION_EXPORTER, None)
         .map_err(|error| Refusal::new(Reason::TlsSetup, format!("no keying material: {error}")))?;
     let channel = channel_over(stream).await.map_err(|error| {
         Refusal::new(Reason::HandshakeFailed, format!("the issuer at {address} does not speak HTTP/2: {error}"))

@@ -104,6 +104,7 @@ impl Link {
         tracing::info!(node = %svid.spiffe_id(), ttl_s = sent.lifetime_s, "attested");
         self.presented.trust(&bundle);
         self.presented.present(&svid);
+        self.node.send_replace(Some(record.spiffe_id.clone()));
         self.record = Some(record);
         self.svid = Some(svid);
         self.last = None;

@@ -5,7 +5,7 @@ use mayfly_sdk::{Reason, Refusal};
 
 /// How the agent stands with the issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkState {
+pub(crate) enum LinkState {
     /// Nothing was tried yet.
     Starting,
     /// Nothing to attest with: no join token.
@@ -33,31 +33,43 @@ pub enum LinkState {
 
 /// The state of the link with what follows from it for those who depend on it.
 #[derive(Debug, Clone)]
-pub struct LinkStatus {
+pub(crate) struct LinkStatus {
     /// How the agent stands with the issuer.
-    pub state: LinkState,
+    pub(crate) state: LinkState,
     /// Since when it is not in sync, on the monotonic clock; none: it is.
-    pub out_of_sync_since: Option<Duration>,
+    pub(crate) out_of_sync_since: Option<Duration>,
+    /// For how long it was not in sync before this process began.
+    pub(crate) out_of_sync_before: Duration,
     /// The issuer's wall clock less ours, milliseconds; none: not measured yet.
-    pub clock_skew_ms: Option<i64>,
+    pub(crate) clock_skew_ms: Option<i64>,
 }
 
 impl LinkStatus {
     /// At start.
     #[must_use]
-    pub fn starting() -> Self {
-        Self { state: LinkState::Starting, out_of_sync_since: Some(Duration::ZERO), clock_skew_ms: None }
+    pub(crate) fn starting() -> Self {
+        Self {
+            state: LinkState::Starting,
+            out_of_sync_since: Some(Duration::ZERO),
+            out_of_sync_before: Duration::ZERO,
+            clock_skew_ms: None,
+        }
     }
 
     /// Whether everything that the issuer knows for this node is held.
     #[must_use]
-    pub fn is_in_sync(&self) -> bool {
+    pub(crate) fn is_in_sync(&self) -> bool {
         self.out_of_sync_since.is_none()
+    }
+
+    /// For how long it has not been in sync; none: it is.
+    pub(crate) fn out_of_sync_for(&self, now: Duration) -> Option<Duration> {
+        self.out_of_sync_since.map(|since| now.saturating_sub(since) + self.out_of_sync_before)
     }
 
     /// Why the agent cannot say more than it holds, for a workload that is told to wait.
     #[must_use]
-    pub fn why(&self) -> Refusal {
+    pub(crate) fn why(&self) -> Refusal {
         match &self.state {
             LinkState::Unenrolled(why) | LinkState::Disconnected(why) | LinkState::Refused(why) => {
                 Refusal::new(Reason::Unavailable, format!("the node agent is not in sync with an issuer: {}", why.what))
@@ -68,7 +80,7 @@ impl LinkStatus {
 
     /// Why a credential that was waited for did not come.
     #[must_use]
-    pub fn why_nothing_was_minted(&self) -> Refusal {
+    pub(crate) fn why_nothing_was_minted(&self) -> Refusal {
         if self.is_in_sync() {
             Refusal::new(Reason::Unavailable, "the issuer did not mint the credential in time")
         } else {
@@ -78,7 +90,7 @@ impl LinkStatus {
 
     /// The answer of `/ready`. `warm`: whether identities are served although the issuer is out of reach.
     #[must_use]
-    pub fn readiness(&self, warm: bool) -> Readiness {
+    pub(crate) fn readiness(&self, warm: bool) -> Readiness {
         let state = self.state.name();
         match &self.state {
             LinkState::InSync { issuer } => Readiness::ready(state, format!("in sync with {issuer}")),
@@ -96,7 +108,7 @@ impl LinkStatus {
 impl LinkState {
     /// A stable word for it.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Starting => "starting",
             Self::Unenrolled(_) => "unenrolled",

@@ -132,7 +132,7 @@ impl Shared {
     /// Lets a newcomer in, unless the agent has been out of sync for too long to know.
     fn admit(&self, entitlement: Entitlement) -> Result<Entitlement, Refusal> {
         let status = self.link.status.borrow();
-        let out_for = status.out_of_sync_since.map(|since| self.clock.monotonic().saturating_sub(since));
+        let out_for = status.out_of_sync_for(self.clock.monotonic());
         let too_long = out_for.is_some_and(|out_for| out_for >= NEW_WORKLOADS_UNTIL);
         match entitlement.instance {
             Some(instance) if too_long && !self.served.contains(instance) => Err(status.why()),
@@ -158,11 +158,6 @@ impl Served {
     /// An instance has ended.
     pub(crate) fn remove(&self, instance: InstanceId) {
         self.0.lock().remove(&instance);
-    }
-
-    /// All of them, to be kept over a restart.
-    pub(crate) fn all(&self) -> Vec<InstanceId> {
-        self.0.lock().iter().copied().collect()
     }
 }
 

@@ -1,0 +1,165 @@
+//! Credentials in the form in which a restart of the agent keeps them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mayfly_proto::node;
+use mayfly_sdk::{Clock, InstanceId, PrivateKey, Selector};
+use prost::Message;
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroize as _;
+
+use super::slot::{Accepted, Credential, Held, SlotKey};
+use super::{Identities, Jwt, JwtRequest, Life, SubjectKey, Table, X509};
+use crate::holdings::{HeldBundle, Holdings};
+
+/// A credential as it is kept. Field numbers are never used again.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Kept {
+    #[prost(message, optional, tag = "1")]
+    subject: Option<node::Subject>,
+    /// Audiences of a token; none for an X.509-SVID.
+    #[prost(string, repeated, tag = "2")]
+    audience: Vec<String>,
+    /// DER, leaf first.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    chain: Vec<Bytes>,
+    /// PKCS#8, or the token.
+    #[prost(bytes = "bytes", tag = "4")]
+    secret: Bytes,
+    #[prost(uint64, tag = "5")]
+    lifetime_ms: u64,
+    #[prost(uint64, tag = "6")]
+    remaining_ms: u64,
+    #[prost(uint64, tag = "7")]
+    renew_in_ms: u64,
+    #[prost(string, tag = "8")]
+    serial: String,
+}
+
+/// What was read back is wiped where it was copied to.
+impl Kept {
+    /// Takes the secret out, and wipes the copy that the message holds if nobody shares it.
+    fn take_secret(&mut self) -> zeroize::Zeroizing<Vec<u8>> {
+        let secret = zeroize::Zeroizing::new(self.secret.to_vec());
+        if let Ok(mut shared) = std::mem::take(&mut self.secret).try_into_mut() {
+            shared.as_mut().zeroize();
+        }
+        secret
+    }
+}
+
+impl Identities {
+    /// Every credential that still has something left.
+    pub(crate) fn keep(&self, clock: &Clock) -> Vec<Kept> {
+        let now = clock.monotonic();
+        let x509 = kept(&self.x509, now, |_, held| {
+            (Vec::new(), held.credential().certificates(), held.credential().key().clone())
+        });
+        let jwt = kept(&self.jwt, now, |request: &JwtRequest, held| {
+            (
+                request.audience().to_vec(),
+                Vec::new(),
+                Bytes::copy_from_slice(held.credential().expose_token().as_bytes()),
+            )
+        });
+        x509.chain(jwt).collect()
+    }
+
+    /// Puts back what was kept `elapsed` ago and is still good. How many.
+    pub(crate) fn restore(
+        &self,
+        kept: Vec<Kept>,
+        elapsed: Duration,
+        holdings: &Holdings,
+        own: &Arc<HeldBundle>,
+        clock: &Clock,
+    ) -> usize {
+        let restore = |kept: Kept| {
+            let is_token = !kept.audience.is_empty();
+            if is_token {
+                let (key, held) = restored::<Jwt>(kept, elapsed, holdings, own, clock, |kept, own| {
+                    let request = JwtRequest::new(kept.audience.clone());
+                    let token = String::from_utf8(kept.take_secret().to_vec()).ok()?;
+                    Some((Jwt::restored(token, own)?, request))
+                })?;
+                self.jwt.restore(key, held);
+            } else {
+                let (key, held) = restored::<X509>(kept, elapsed, holdings, own, clock, |kept, own| {
+                    let key = PrivateKey::from_pkcs8(&kept.take_secret()).ok()?;
+                    let chain = kept.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+                    let lifetime_s = u32::try_from(kept.lifetime_ms / 1000).ok()?;
+                    Some((X509::restored(chain, key, lifetime_s, own)?, ()))
+                })?;
+                self.x509.restore(key, held);
+            }
+            Some(())
+        };
+        kept.into_iter().filter_map(restore).count()
+    }
+}
+
+type Parts = (Vec<String>, Vec<Bytes>, Bytes);
+
+fn kept<'a, C: Credential>(
+    table: &'a Table<C>,
+    now: Duration,
+    parts: impl Fn(&C::Request, &Held<C>) -> Parts + 'a,
+) -> impl Iterator<Item = Kept> + 'a {
+    table.slots().into_iter().filter_map(move |slot| {
+        let held = slot.held().filter(|held| held.life().has_left(Duration::ZERO, now))?;
+        let (audience, chain, secret) = parts(&slot.key.request, &held);
+        Some(Kept {
+            subject: Some(slot.key.subject.to_wire(held.issuance)),
+            audience,
+            chain,
+            secret,
+            lifetime_ms: whole_ms(held.life().lifetime()),
+            remaining_ms: whole_ms(held.life().remaining(now)),
+            renew_in_ms: whole_ms(held.life().renew().saturating_sub(now)),
+            serial: held.accepted.serial.clone(),
+        })
+    })
+}
+
+/// What a kind of credential finds in itself when it is read back, and what was asked for.
+type Found<C> = (Accepted<C>, <C as Credential>::Request);
+
+fn restored<C: Credential>(
+    mut kept: Kept,
+    elapsed: Duration,
+    holdings: &Holdings,
+    own: &Arc<HeldBundle>,
+    clock: &Clock,
+    read: impl Fn(&mut Kept, &HeldBundle) -> Option<Found<C>>,
+) -> Option<(SlotKey<C>, Held<C>)> {
+    let ms = |ms| Duration::from_millis(ms).saturating_sub(elapsed);
+    let life =
+        Life::restored(Duration::from_millis(kept.lifetime_ms), ms(kept.remaining_ms), ms(kept.renew_in_ms), clock);
+    if !life.has_left(Duration::ZERO, clock.monotonic()) {
+        return None;
+    }
+    let wire = kept.subject.take()?;
+    let subject = SubjectKey::from_wire(&wire)?;
+    holdings.entry(subject.entry_uid())?;
+    let serial = std::mem::take(&mut kept.serial);
+    let (accepted, request) = read(&mut kept, own)?;
+    let accepted = Accepted { life, serial, ..accepted };
+    Some((SlotKey { subject, request }, Held { accepted, issuance: wire.issuance, checked_with: Arc::clone(own) }))
+}
+
+impl SubjectKey {
+    fn from_wire(wire: &node::Subject) -> Option<Self> {
+        let facts = wire.facts.iter().map(|fact| fact.parse::<Selector>()).collect::<Result<Vec<_>, _>>().ok()?;
+        let instance = match wire.instance.len() {
+            0 => None,
+            _ => Some(InstanceId::from_bytes(wire.instance.as_ref().try_into().ok()?)),
+        };
+        Some(Self::of_parts(wire.entry_uid.as_str().into(), instance, facts.into()))
+    }
+}
+
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,134 @@
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use zeroize::Zeroizing;
+
+use crate::hardening::keyring::{self, KEY_BYTES};
+
+/// How much longer sealed bytes are than plain ones, without the nonce.
+pub(super) const OVERHEAD: usize = 16;
+/// What is sealed says what it is.
+const CONTEXT: &[u8] = b"mayfly warm state v1";
+
+/// The key under which the warm state is sealed.
+#[derive(Debug)]
+pub(crate) struct WarmKey(LessSafeKey);
+
+impl WarmKey {
+    /// The key that the kernel keeps for this user and this path; made where there is none.
+    ///
+    /// # Errors
+    /// The kernel's: often forbidden in containers.
+    pub(super) fn in_keyring(path: &Path) -> io::Result<Self> {
+        // One user may run several agents.
+        let place = ring::digest::digest(&ring::digest::SHA256, path.as_os_str().as_bytes());
+        let name = format!("mayfly-agent-warm-{}", hex::encode(&place.as_ref()[..8]));
+        if let Some(key) = keyring::load(&name)? {
+            return Self::of(&key);
+        }
+        let key = fresh()?;
+        keyring::store(&name, &key)?;
+        Self::of(&*key)
+    }
+
+    /// The key in a file; made (0600) where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read or made, others may read it, or it is no key.
+    pub(super) fn in_file(path: &Path) -> io::Result<Self> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.mode() & 0o077 != 0 => Err(io::Error::other("others may read the key file")),
+            Ok(_) => Self::of(&Zeroizing::new(std::fs::read(path)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let key = fresh()?;
+                let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+                file.write_all(&*key)?;
+                file.sync_all()?;
+                Self::of(&*key)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of(key: &[u8]) -> io::Result<Self> {
+        let key = UnboundKey::new(&AES_256_GCM, key)
+            .map_err(|ring::error::Unspecified| io::Error::other("it is not a key of 32 bytes"))?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    /// Seals in place. The nonce, which goes before what was sealed.
+    ///
+    /// # Errors
+    /// The kernel gave no random bytes.
+    pub(super) fn seal(&self, bytes: &mut Vec<u8>) -> io::Result<[u8; NONCE_LEN]> {
+        let mut nonce = [0; NONCE_LEN];
+        random(&mut nonce)?;
+        let sealed = self.0.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(CONTEXT), bytes);
+        sealed.map_err(|ring::error::Unspecified| io::Error::other("it cannot be sealed"))?;
+        Ok(nonce)
+    }
+
+    /// Opens what [`Self::seal`] sealed, nonce first.
+    ///
+    /// # Errors
+    /// It was sealed under another key, or changed.
+    pub(super) fn open(&self, mut bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<Vec<u8>>> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it was sealed under another key, or was changed");
+        let (nonce, sealed) = bytes.split_first_chunk_mut::<NONCE_LEN>().ok_or_else(invalid)?;
+        let plain = self.0.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(CONTEXT), sealed);
+        let length = plain.map_err(|ring::error::Unspecified| invalid())?.len();
+        bytes.truncate(NONCE_LEN + length);
+        bytes.drain(..NONCE_LEN);
+        Ok(bytes)
+    }
+}
+
+fn fresh() -> io::Result<Zeroizing<[u8; KEY_BYTES]>> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    random(&mut *key)?;
+    Ok(key)
+}
+
+fn random(bytes: &mut [u8]) -> io::Result<()> {
+    SystemRandom::new()
+        .fill(bytes)
+        .map_err(|ring::error::Unspecified| io::Error::other("the kernel gave no random bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_under_the_same_key_only_and_unchanged() {
+        let temp = tempfile::tempdir().unwrap();
+        let key = WarmKey::in_file(&temp.path().join("key")).unwrap();
+        let mut bytes = b"secret".to_vec();
+        let nonce = key.seal(&mut bytes).unwrap();
+        assert_eq!(bytes.len(), 6 + OVERHEAD);
+        let sealed = Zeroizing::new([&nonce[..], &bytes].concat());
+        let again = WarmKey::in_file(&temp.path().join("key")).unwrap();
+        assert_eq!(again.open(sealed.clone()).unwrap().as_slice(), b"secret");
+        let other = WarmKey::in_file(&temp.path().join("other")).unwrap();
+        assert!(other.open(sealed.clone()).is_err());
+        let mut changed = sealed.clone();
+        changed[NONCE_LEN] ^= 1;
+        assert!(key.open(changed).is_err());
+        assert!(key.open(Zeroizing::new(vec![0; 3])).is_err());
+    }
+
+    #[test]
+    fn a_key_file_that_others_may_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("key");
+        WarmKey::in_file(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(WarmKey::in_file(&path).is_err());
+    }
+}
