@@ -102,6 +102,8 @@ fn minimum_maximum_and_other_shapes_are_malformed() {
     let bad = [
         tree(&[&base[..], &[0x80, 0x01, 0x01]].concat()),
         tree(&[]),
+        element(0x30, &element(0xa0, &element(0x31, &base))),
+        element(0x30, &element(0xa0, &element(0x30, &element(0x0c, b"a.example")))),
         element(0x30, &element(0xa2, &[])),
         element(0x30, &[subtrees(0xa1, &[]), subtrees(0xa0, &[])].concat()),
         element(0x31, &[]),
