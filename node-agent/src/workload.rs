@@ -15,6 +15,8 @@ mod cgroup;
 mod instances;
 mod pidfd;
 mod process;
+#[cfg(test)]
+mod running;
 mod systemd;
 mod undetermined;
 mod unix;

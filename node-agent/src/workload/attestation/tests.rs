@@ -1,10 +1,10 @@
 use std::io::Write;
-use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use parking_lot::Mutex;
 
 use super::*;
+use crate::workload::running::Running;
 
 fn this_process() -> Arc<HeldProcess> {
     Arc::new(HeldProcess::of_pid(std::process::id().try_into().unwrap()).unwrap())
@@ -96,13 +96,12 @@ async fn what_a_slow_attestor_says_in_time_counts() {
 
 #[tokio::test]
 async fn nothing_is_believed_of_a_process_that_changed_meanwhile() {
-    let mut child = Command::new("sh").args(["-c", "read line; exec sleep 600"]).stdin(Stdio::piped()).spawn().unwrap();
-    let process = Arc::new(HeldProcess::of_pid(child.id().try_into().unwrap()).unwrap());
+    let mut child = Running::shell();
+    let process = child.held();
     let attestors =
-        Attestors::of(vec![Arc::new(Unix::default()), Arc::new(Meanwhile(Mutex::new(child.stdin.take().unwrap())))]);
+        Attestors::of(vec![Arc::new(Unix::default()), Arc::new(Meanwhile(Mutex::new(child.0.stdin.take().unwrap())))]);
     assert_eq!(attestors.attest(&process, &Needs::everything()).await, Err(AttestError::OtherProgram));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(child);
     assert_eq!(Attestors::new().attest(&process, &Needs::everything()).await, Err(AttestError::Dead));
 }
 

@@ -1,20 +1,10 @@
-use std::process::{Child, Command};
-
 use super::*;
+use crate::workload::running::Running;
 
-fn child() -> (Child, Arc<HeldProcess>) {
-    let child = Command::new("sleep").arg("600").spawn().unwrap();
-    let process = hold(&child);
+fn child() -> (Running, Arc<HeldProcess>) {
+    let child = Running::sleep("sleep");
+    let process = child.held();
     (child, process)
-}
-
-fn hold(child: &Child) -> Arc<HeldProcess> {
-    Arc::new(HeldProcess::of_pid(child.id().try_into().unwrap()).unwrap())
-}
-
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 fn instances() -> Arc<Instances> {
@@ -26,10 +16,10 @@ async fn a_process_keeps_its_id_and_shares_it_with_none() {
     let instances = instances();
     let ((one, first), (other, second)) = (child(), child());
     let id = instances.id_of(&first).unwrap();
-    assert_eq!(instances.id_of(&hold(&one)).unwrap(), id, "over another connection");
+    assert_eq!(instances.id_of(&one.held()).unwrap(), id, "over another connection");
     assert_ne!(instances.id_of(&second).unwrap(), id);
-    end(one);
-    end(other);
+    drop(one);
+    drop(other);
 }
 
 #[tokio::test]
@@ -48,7 +38,7 @@ async fn deaths_are_reported_and_forgotten() {
     let (survivor, alive) = child();
     let survivor_id = instances.id_of(&alive).unwrap();
     for (child, _) in many {
-        end(child);
+        drop(child);
     }
     let mut dead = std::collections::HashSet::new();
     while dead.len() < 100 {
@@ -61,13 +51,13 @@ async fn deaths_are_reported_and_forgotten() {
     assert_eq!(instances.snapshot().into_iter().map(|(_, id)| id).collect::<Vec<_>>(), [survivor_id]);
     stop.cancel();
     tasks.join_all().await;
-    end(survivor);
+    drop(survivor);
 }
 
 #[tokio::test]
 async fn the_dead_get_no_id() {
     let (child, process) = child();
-    end(child);
+    drop(child);
     assert!(matches!(instances().id_of(&process), Err(InstanceError::Dead)));
 }
 
@@ -77,7 +67,7 @@ async fn ids_outlive_a_restart_for_processes_that_do() {
     let ((stays, staying), (leaves, leaving)) = (child(), child());
     let (kept, lost) = (before.id_of(&staying).unwrap(), before.id_of(&leaving).unwrap());
     let mut snapshot = before.snapshot();
-    end(leaves);
+    drop(leaves);
     let after = instances();
     after.restore(snapshot.clone());
     assert_eq!(after.id_of(&staying).unwrap(), kept);
@@ -90,5 +80,5 @@ async fn ids_outlive_a_restart_for_processes_that_do() {
     let later = instances();
     later.restore(snapshot);
     assert_ne!(later.id_of(&staying).unwrap(), kept);
-    end(stays);
+    drop(stays);
 }

@@ -1,21 +1,5 @@
-use std::io::Write;
-use std::process::{Child, Command, Stdio};
-
 use super::*;
-
-/// A shell that runs `sleep` in its own place once it is told to.
-fn shell() -> Child {
-    Command::new("sh").args(["-c", "read line; exec sleep 600"]).stdin(Stdio::piped()).spawn().unwrap()
-}
-
-fn held(child: &Child) -> HeldProcess {
-    HeldProcess::of_pid(child.id().try_into().unwrap()).unwrap()
-}
-
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
+use crate::workload::running::Running;
 
 /// Asks again until the answer is another one.
 fn until_not(process: &HeldProcess, answer: &Program) -> Program {
@@ -30,11 +14,11 @@ fn until_not(process: &HeldProcess, answer: &Program) -> Program {
 
 #[test]
 fn a_zombie_is_dead() {
-    let mut child = shell();
-    let process = held(&child);
+    let mut child = Running::shell();
+    let process = child.held();
     assert!(process.alive());
     assert_eq!(process.same_executable(), Program::Same);
-    child.kill().unwrap();
+    child.0.kill().unwrap();
     // Nobody has waited for it, so that its pid is still taken and /proc still shows it.
     while process.alive() {
         std::thread::yield_now();
@@ -42,28 +26,28 @@ fn a_zombie_is_dead() {
     assert!(fs::exists(format!("/proc/{}", process.pid())).unwrap());
     assert_eq!(process.same_executable(), Program::Dead);
     assert!(matches!(HeldProcess::of_pid(process.pid()), Err(HoldError::Dead)));
-    child.wait().unwrap();
+    child.0.wait().unwrap();
     assert!(!process.alive());
 }
 
 #[test]
 fn a_process_that_execs_is_another_program() {
-    let mut child = shell();
-    let process = held(&child);
+    let mut child = Running::shell();
+    let process = child.held();
     let shell = process.executable().unwrap();
-    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    child.exec();
     assert_eq!(until_not(&process, &Program::Same), Program::Changed);
     assert!(process.alive(), "it lives, with the same pid");
     assert_eq!(process.executable().unwrap(), shell, "what it was when it was held");
-    end(child);
+    drop(child);
     assert_eq!(process.same_executable(), Program::Dead);
 }
 
 #[test]
 fn a_pid_that_is_free_holds_nobody() {
-    let child = shell();
-    let pid = child.id().try_into().unwrap();
-    end(child);
+    let child = Running::shell();
+    let pid = child.pid();
+    drop(child);
     assert!(matches!(HeldProcess::of_pid(pid), Err(HoldError::Dead)));
 }
 

@@ -1,33 +1,18 @@
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 
 use mayfly_sdk::selector::Selector;
 use ring::digest::{SHA256, digest};
 
 use super::*;
+use crate::workload::running::Running;
 use crate::workload::{Attestation, Attestors, Verdict};
 
-/// A copy of `sleep` that runs, or something that behaves like one.
-struct Running(Child);
-
-impl Running {
-    fn copy(at: &Path) -> Self {
-        fs::copy(sleep(), at).unwrap();
-        Self(Command::new(at).arg("600").spawn().unwrap())
-    }
-
-    fn held(&self) -> Arc<HeldProcess> {
-        Arc::new(HeldProcess::of_pid(self.0.id().try_into().unwrap()).unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+fn copy(at: &Path) -> Running {
+    fs::copy(sleep(), at).unwrap();
+    Running::sleep(at)
 }
 
 fn sleep() -> PathBuf {
@@ -50,7 +35,7 @@ async fn two_copies_of_a_program_differ_by_path_alone() {
     let paths = [directory.join("one"), directory.join("two")];
     let mut found = Vec::new();
     for path in &paths {
-        let running = Running::copy(path);
+        let running = copy(path);
         found.push(attest(&running.held(), &["path", "sha256"]).await);
     }
     let path = |n: usize| selector(&format!("unix:path:{}", paths[n].display()));
@@ -64,7 +49,7 @@ async fn two_copies_of_a_program_differ_by_path_alone() {
 
 #[tokio::test]
 async fn users_and_groups_are_named() {
-    let running = Running(Command::new("sleep").arg("600").spawn().unwrap());
+    let running = Running::sleep("sleep");
     let found = attest(&running.held(), &["user", "group", "supplementary_gid", "supplementary_group"]).await;
     let user = User::from_uid(Uid::effective()).unwrap().unwrap();
     assert!(found.facts.contains(&selector(&format!("unix:uid:{}", user.uid))));
@@ -81,11 +66,10 @@ async fn users_and_groups_are_named() {
 async fn a_user_without_a_name_has_none() {
     let mut command = Command::new("sleep");
     command.arg("600").uid(54_321).gid(54_322);
-    let Ok(child) = command.spawn() else {
+    let Ok(running) = Running::start(&mut command) else {
         eprintln!("skipped: only root can run a process as another user");
         return;
     };
-    let running = Running(child);
     let found = attest(&running.held(), &["user", "group"]).await;
     assert_eq!(found.judge(&[selector("unix:uid:54321"), selector("unix:gid:54322")]), Verdict::Holds);
     assert_eq!(found.judge(&[selector("unix:user:root")]), Verdict::Fails);
@@ -94,7 +78,7 @@ async fn a_user_without_a_name_has_none() {
 
 #[tokio::test]
 async fn what_no_entry_asks_for_is_not_computed() {
-    let running = Running(Command::new("sleep").arg("600").spawn().unwrap());
+    let running = Running::sleep("sleep");
     let found = attest(&running.held(), &[]).await;
     let keys: Vec<_> = found.facts.iter().map(Selector::key).collect();
     assert_eq!(keys, ["gid", "uid"]);
@@ -104,7 +88,7 @@ async fn what_no_entry_asks_for_is_not_computed() {
 async fn a_program_that_was_replaced_on_disk_is_not_the_one_at_its_path() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().canonicalize().unwrap().join("app");
-    let running = Running::copy(&path);
+    let running = copy(&path);
     let process = running.held();
     fs::write(path.with_extension("new"), "another").unwrap();
     fs::rename(path.with_extension("new"), &path).unwrap();
@@ -123,11 +107,11 @@ async fn a_mount_namespace_of_ones_own_does_not_lend_a_path() {
     let path = directory.path().canonicalize().unwrap().join("trusted");
     fs::write(&path, "the real one").unwrap();
     let script = format!("mount --bind {} {path} && exec {path} 600", sleep().display(), path = path.display());
-    let running = Running(Command::new("unshare").args(["-m", "sh", "-c", &script]).spawn().unwrap());
+    let running = Running::start(Command::new("unshare").args(["-m", "sh", "-c", &script])).unwrap();
     // Until the shell has become `sleep`.
     let mut claims = false;
     for _ in 0..2000 {
-        claims = fs::read_link(format!("/proc/{}/exe", running.0.id())).is_ok_and(|link| link == path);
+        claims = fs::read_link(format!("/proc/{}/exe", running.pid())).is_ok_and(|link| link == path);
         if claims {
             break;
         }
@@ -154,16 +138,14 @@ const VARIABLE: &str = "MAYFLY_TEST_UNPRIVILEGED";
 
 #[test]
 fn without_the_privilege_path_and_digest_are_undetermined() {
-    let root = Running(Command::new("sleep").arg("600").spawn().unwrap());
+    let root = Running::sleep("sleep");
     // A copy, for the build directory may be closed to others.
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let program = directory.path().join("test");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let mut command = Command::new(program);
-    command
-        .args(["--exact", "workload::unix::tests::other_user", "--nocapture"])
-        .env(VARIABLE, root.0.id().to_string());
+    command.args(["--exact", "workload::unix::tests::other_user", "--nocapture"]).env(VARIABLE, root.pid().to_string());
     match command.uid(54_321).gid(54_322).output() {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(_) => eprintln!("skipped: only root can run a process as another user"),
