@@ -64,8 +64,13 @@ impl Problems {
     }
 
     pub(super) fn push(&mut self, problem: Problem) {
+        self.push_with(|| problem);
+    }
+
+    /// Like `push`, for a problem that takes work to describe: beyond those that are listed, none is done.
+    pub(super) fn push_with(&mut self, problem: impl FnOnce() -> Problem) {
         if self.listed.len() < MAX_LISTED {
-            self.listed.push(problem);
+            self.listed.push(problem());
         } else {
             self.unlisted += 1;
         }

@@ -67,7 +67,7 @@ impl<'p> Fields<'p> {
         let mut values: Vec<(String, Tree)> = Vec::with_capacity(all.len());
         for (key, value) in all {
             if !known.contains(&key.as_str()) {
-                problems.push(unknown(&place, &key, known));
+                problems.push_with(|| unknown(&place, &key, known));
             } else if values.iter().any(|(other, _)| *other == key) {
                 problems.push(place.key(&key).problem(invalid("the key stands there twice".to_owned())));
             } else if value == Tree::Null {

@@ -328,6 +328,8 @@ fn a_flood_of_problems_and_of_text_is_bounded() {
     let problems = parse(&many).unwrap_err();
     assert_eq!(problems.as_slice().len(), 100);
     assert!(problems.unlisted() > 10_000);
+    let keys = format!("owner: a\nentries:\n- {{{}}}", "k: 1, ".repeat(200_000));
+    assert!(parse(&keys).unwrap_err().unlisted() > 199_900);
     let long = format!("owner: '{}'\nentries: []\n{}: 1", "ä".repeat(1_000_000), "k".repeat(1_000_000));
     assert!(parse(&long).unwrap_err().to_string().len() < 5_000);
 }
