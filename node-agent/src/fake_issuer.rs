@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::authority::Authority;
 use self::service::Service;
 
-/// The one token that enrols.
+/// Tokens that begin so enrol.
 pub(crate) const SECRET: &str = "s3cret";
 
 /// A running issuer. It ends when it is dropped.

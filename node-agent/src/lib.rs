@@ -24,6 +24,8 @@ mod link;
 mod metrics;
 mod run;
 mod streams;
+#[cfg(test)]
+mod test_node;
 mod warm;
 mod workload_api;
 

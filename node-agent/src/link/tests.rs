@@ -168,7 +168,10 @@ async fn a_renewal_whose_answer_was_lost_is_repeated_with_the_same_id() {
 #[tokio::test]
 async fn a_node_whose_svid_has_expired_comes_back_by_its_key() {
     let (mut issuer, directory) = issuer_and_token().await;
-    (issuer.state.knobs.lock().node_lifetime_s, issuer.state.knobs.lock().node_renew_after_s) = (1, 1000);
+    {
+        let mut knobs = issuer.state.knobs.lock();
+        (knobs.node_lifetime_s, knobs.node_renew_after_s) = (1, 1000);
+    }
     let link = Running::start(directory.path(), &issuer);
     link.until(|state| !matches!(state, LinkState::Starting)).await;
     while issuer.state.seen.lock().attests < 1 {
@@ -180,8 +183,11 @@ async fn a_node_whose_svid_has_expired_comes_back_by_its_key() {
     issuer = issuer.restart().await;
     let link = Running::start(directory.path(), &issuer);
     link.in_sync().await;
-    assert_eq!(issuer.state.seen.lock().reattests, 1);
-    assert_eq!(issuer.state.seen.lock().node_keys[0], issuer.state.seen.lock().node_keys[1], "the key stays");
+    {
+        let seen = issuer.state.seen.lock();
+        assert_eq!(seen.reattests, 1);
+        assert_eq!(seen.node_keys[0], seen.node_keys[1], "the key stays");
+    }
     link.halt().await;
 }
 
@@ -194,8 +200,14 @@ async fn a_frozen_node_enrols_anew_with_another_key() {
     issuer = issuer.restart().await;
     link.until(|state| matches!(state, LinkState::Refused(why) if why.reason == Reason::NodeFrozen)).await;
     issuer.state.knobs.lock().refuse_sync = None;
-    // The same secret under another spelling of the file is the same token: a new one is needed.
-    assert_eq!(issuer.state.seen.lock().attests, 1);
+    assert_eq!(issuer.state.seen.lock().attests, 1, "the token that was used is not tried again");
+    std::fs::write(directory.path().join("token"), format!("s3cret2.{}", issuer.state.authority.pin())).unwrap();
+    link.in_sync().await;
+    {
+        let seen = issuer.state.seen.lock();
+        assert_eq!(seen.attests, 2);
+        assert_ne!(seen.node_keys[0], seen.node_keys[1], "whoever has a copy of the old key is locked out");
+    }
     link.halt().await;
 }
 
