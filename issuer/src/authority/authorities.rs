@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use mayfly_sdk::{PublicKey, Revision, Ttl};
+use mayfly_sdk::{PublicKey, Revision, SpiffeId, Ttl};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::bundle::OwnBundle;
@@ -122,6 +122,7 @@ impl Authorities {
     pub async fn sign_x509(&self, plan: &LeafPlan) -> Result<SignedX509, AuthorityError> {
         Settings::check_ttl(SlotKind::X509Intermediate, plan.ttl, self.longest_x509_ttl())?;
         let snapshot = self.0.live.load();
+        snapshot.check_member(&plan.spiffe_id)?;
         if snapshot.own_keys.contains(&plan.public_key) {
             return Err(AuthorityError::AuthorityKey);
         }
@@ -140,7 +141,9 @@ impl Authorities {
     /// What [`Active::<Jwt>::sign`] says; [`AuthorityError::TtlTooLong`].
     pub async fn sign_jwt(&self, plan: &JwtPlan) -> Result<SignedJwt, AuthorityError> {
         Settings::check_ttl(SlotKind::Jwt, plan.ttl, self.longest_jwt_ttl())?;
-        self.snapshot().jwt.sign(plan).await
+        let snapshot = self.snapshot();
+        snapshot.check_member(&plan.spiffe_id)?;
+        snapshot.jwt.sign(plan).await
     }
 
     /// The longest X.509-SVID that can be signed.
@@ -249,6 +252,12 @@ impl Snapshot {
             views: keyring.views(),
             revision,
         })
+    }
+
+    /// An issuer vouches for names of its own trust domain and for no others.
+    fn check_member(&self, id: &SpiffeId) -> Result<(), AuthorityError> {
+        let foreign = AuthorityError::Plan { what: "the SPIFFE ID is of another trust domain" };
+        if id.is_member_of(self.bundle.bundle().trust_domain()) { Ok(()) } else { Err(foreign) }
     }
 
     /// The key that signs X.509-SVIDs.

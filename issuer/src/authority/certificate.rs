@@ -189,7 +189,7 @@ pub(super) fn date(at: Timestamp) -> Result<OffsetDateTime, AuthorityError> {
 
 pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, AuthorityError> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         _ => Err(AuthorityError::NotAsPlanned { field: "a certificate that can be read" }),
     }
 }

@@ -61,16 +61,13 @@ impl<'a> Draft<'a> {
 
     /// Lets the prepared key take over, or makes one that is active at once; the old one meets its fate.
     pub(super) async fn succeed<K: Kind>(&mut self, fate: Fate, without: &[SpiffeId]) -> Result<(), AuthorityError> {
-        let (next, was, detail) = match K::roster_mut(&mut self.keyring).prepared.take() {
-            Some(prepared) => {
-                let detail = (!without.is_empty()).then(|| laggards(without));
-                (prepared.activate(self.now), Some(SlotState::Prepared), detail)
-            }
-            None => {
-                let generation = self.next_generation::<K>();
-                let made = self.workshop.shared::<K>(generation, self.now).await?;
-                (made.activate(self.now), None, Some("made and active at once".to_owned()))
-            }
+        let (next, was, detail) = if let Some(prepared) = K::roster_mut(&mut self.keyring).prepared.take() {
+            let detail = (!without.is_empty()).then(|| laggards(without));
+            (prepared.activate(self.now), Some(SlotState::Prepared), detail)
+        } else {
+            let generation = self.next_generation::<K>();
+            let made = self.workshop.shared::<K>(generation, self.now).await?;
+            (made.activate(self.now), None, Some("made and active at once".to_owned()))
         };
         self.replace::<K>(fate)?;
         self.put(&next, was, ledger::Kind::AuthorityActivated, detail)?;

@@ -14,12 +14,18 @@ use super::keyring::{Keyring, of_kind};
 use super::kind::Kind;
 use super::settling::Settling;
 use super::workshop::Workshop;
-use crate::store::{Change, Committed, SlotKind, SlotState, StoreError};
+use crate::store::{Change, Committed, SlotKind, SlotState, Store, StoreError};
 
 /// What the authorities need of the store: named by its user.
 pub trait SlotStore: Send + Sync + 'static {
     /// Makes all of a change durable in one transaction, or none of it.
     fn commit(&self, change: Change) -> BoxFuture<'_, Result<Committed, StoreError>>;
+}
+
+impl SlotStore for Store {
+    fn commit(&self, change: Change) -> BoxFuture<'_, Result<Committed, StoreError>> {
+        Box::pin(Store::commit(self, change))
+    }
 }
 
 /// Owns the slots.

@@ -95,7 +95,7 @@ impl Keyring {
     ) -> Result<Self, AuthorityError> {
         let mut keyring = Self::default();
         for row in rows {
-            of_kind!(row.kind, K => K::roster_mut(&mut keyring).take(Stored::<K>::open(row, sealer, now)?)?);
+            of_kind!(row.kind, K => K::roster_mut(&mut keyring).take(Stored::<K>::open(&row, sealer, now)?)?);
         }
         for root in &keyring.roots.facts() {
             let certificate = root.chain.first().ok_or(AuthorityError::NotAsPlanned { field: "chain of a root" })?;

@@ -129,7 +129,7 @@ impl LeafSigner {
 
 fn check_plan(plan: &LeafPlan) -> Result<(), AuthorityError> {
     let refuse = |what| Err(AuthorityError::Plan { what });
-    if plan.spiffe_id.path().is_empty() {
+    if plan.spiffe_id.is_root() {
         return refuse("an X.509-SVID is for a SPIFFE ID with a path");
     }
     if plan.ttl.is_zero() {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::AuthorityError;
-use super::authorities::{Authorities, Request};
+use super::authorities::{Answer, Authorities, Command, Request};
 use super::bundle::OwnBundle;
 use super::due::{Acknowledgements, Step};
 use super::keeper::{Keeper, SlotStore};
@@ -20,14 +20,14 @@ use super::schedule::Settings;
 use super::settling::Settling;
 use super::workshop::Workshop;
 use super::wrapping::{Sealer, WrappingKey};
-use crate::store::{BundleRow, SlotRow};
+use crate::store::{BundleRow, Loaded, SlotRow};
 
 /// The longest sleep: then the wall clock is read again, which a suspended machine or NTP may have moved.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 /// The shortest pause between two looks at what is due, however many nodes acknowledge in it.
 const PAUSE: Duration = Duration::from_millis(200);
 /// After a failure: the first pause, and the longest.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// What the store held at start.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +38,15 @@ pub struct Stored {
     pub bundle: Option<BundleRow>,
     /// The newest revision.
     pub revision: Revision,
+}
+
+impl Stored {
+    /// Takes out of what the store loaded.
+    #[must_use]
+    pub fn of(loaded: &Loaded, trust_domain: &TrustDomain) -> Self {
+        let own = loaded.bundles.iter().find(|row| row.trust_domain == *trust_domain);
+        Self { slots: loaded.slots.clone(), bundle: own.cloned(), revision: loaded.revision }
+    }
 }
 
 /// What this issuer is.
@@ -71,8 +80,8 @@ pub async fn open(
     nodes: Arc<dyn Acknowledgements>,
     clock: Clock,
 ) -> Result<(Authorities, Rotation), AuthorityError> {
-    let sealed = stored.slots.iter().find_map(|row| row.key.as_ref());
-    let wrapping = WrappingKey::for_store(&place.wrapping_key, sealed.map(|key| key.wrapping_key_id.as_str()))?;
+    let stored_key = stored.slots.iter().filter_map(|row| row.key.as_ref()).find(|key| !key.wrapping_key_id.is_empty());
+    let wrapping = WrappingKey::for_store(&place.wrapping_key, stored_key.map(|key| key.wrapping_key_id.as_str()))?;
     let sealer = Sealer::new(place.trust_domain.clone(), wrapping);
     let keyring = Keyring::open(stored.slots, &sealer, clock.now())?;
     let epoch = stored.revision.epoch;
@@ -140,9 +149,14 @@ impl Rotation {
         }
     }
 
-    async fn answer(&mut self, request: Request) {
-        let result = self.keeper.obey(&request.command, &request.actor).await;
+    pub(super) async fn obey(&mut self, command: &Command, actor: &Arc<str>) -> Result<Answer, AuthorityError> {
+        let result = self.keeper.obey(command, actor).await;
         self.show();
+        result
+    }
+
+    async fn answer(&mut self, request: Request) {
+        let result = self.obey(&request.command, &request.actor).await;
         if request.answer.send(result).is_err() {
             tracing::debug!("whoever asked for a change of an authority has gone");
         }

@@ -28,10 +28,10 @@ impl<K: Kind> Stored<K> {
     ///
     /// # Errors
     /// [`AuthorityError::Damaged`] if the row lacks what its state needs; what [`Sealer::open`] says.
-    pub(super) fn open(row: SlotRow, sealer: &Sealer, now: Timestamp) -> Result<Self, AuthorityError> {
+    pub(super) fn open(row: &SlotRow, sealer: &Sealer, now: Timestamp) -> Result<Self, AuthorityError> {
         let id = row.id.clone();
         let damaged = |what: &str| AuthorityError::Damaged { what: format!("authority {id}: {what}") };
-        let facts = facts::<K>(&row, damaged)?;
+        let facts = facts::<K>(row, damaged)?;
         let past = |at: Option<Timestamp>| -> Result<_, AuthorityError> {
             let stopped = at.ok_or_else(|| damaged("it has no time at which it stopped signing"))?;
             Ok(state::Past { activated: row.activated_at, stopped })

@@ -51,7 +51,7 @@ mod tests {
         let (clock, hand) = Clock::manual(START);
         let mut settling = Settling::new(&clock);
         for minute in 1..=60 {
-            hand.advance(Duration::from_secs(60));
+            hand.advance(Duration::from_mins(1));
             assert_eq!(settling.read(&clock), Moment::certain(after(minute * 60)));
         }
     }
@@ -62,9 +62,9 @@ mod tests {
         let mut settling = Settling::new(&clock);
         hand.set_wall(after(HOUR));
         assert_eq!(settling.read(&clock), Moment { now: after(HOUR), settled: START });
-        hand.advance(Duration::from_secs(1800));
+        hand.advance(Duration::from_mins(30));
         assert_eq!(settling.read(&clock), Moment { now: after(HOUR + 1800), settled: after(HOUR) });
-        hand.advance(Duration::from_secs(1800));
+        hand.advance(Duration::from_mins(30));
         assert_eq!(settling.read(&clock), Moment::certain(after(2 * HOUR)));
     }
 

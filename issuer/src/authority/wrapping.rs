@@ -290,3 +290,6 @@ fn next_path(path: &Path) -> PathBuf {
 fn sync_directory(of: &Path) -> io::Result<()> {
     File::open(of.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;
