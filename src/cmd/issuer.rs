@@ -1,0 +1,42 @@
+//! `mayfly issuer`: the control plane.
+
+use std::error::Error;
+
+use clap::Subcommand;
+use mayfly_issuer::Config;
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::{Daemon, RunArgs, SettingsArgs};
+use crate::failure::Failure;
+use crate::logging::LogFormat;
+use crate::output::Out;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Issuer {
+    /// Run until SIGTERM
+    Run(RunArgs),
+    /// Read the settings, report every problem, and show what is in force
+    Check(SettingsArgs),
+}
+
+impl Issuer {
+    pub(crate) fn run(self, out: Out) -> Result<(), Failure> {
+        match self {
+            Self::Run(run) => run.run::<Config>(),
+            Self::Check(check) => check.check::<Config>(out),
+        }
+    }
+}
+
+impl Daemon for Config {
+    const NAME: &'static str = "issuer";
+    const ENVIRONMENT: &'static str = "MAYFLY_ISSUER";
+
+    fn log(&self) -> (&str, Option<LogFormat>) {
+        ("info", None)
+    }
+
+    async fn run(self, stop: CancellationToken) -> Result<(), Box<dyn Error>> {
+        Ok(mayfly_issuer::run(self, stop).await?)
+    }
+}
