@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 /// Where the Workload API is.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EndpointArgs {
-    /// The Workload API's address, unix:///PATH, a path, or tcp://IP:PORT [default: where a node agent of this user has it]
+    /// The Workload API's address, `unix:///PATH`, a path, or `tcp://IP:PORT` [default: where a node agent of this user has it]
     #[arg(long, env = "SPIFFE_ENDPOINT_SOCKET", value_name = "SOCKET")]
     socket: Option<String>,
 }

@@ -111,7 +111,7 @@ impl Failure {
     }
 
     /// The same, as an answer of no: what was asked about does not hold.
-    pub(crate) fn as_refusal(self) -> Self {
+    pub(crate) fn into_refusal(self) -> Self {
         Self { exit: if self.exit == Exit::BadInput { Exit::Refused } else { self.exit }, ..self }
     }
 
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(exit(Reason::PermissionDenied), Exit::Refused);
         assert_eq!(exit(Reason::Unavailable), Exit::Unavailable);
         assert_eq!(exit(Reason::KeyFailed), Exit::Bug);
-        assert_eq!(Failure::refused("", &Refusal::new(Reason::WrongAudience, "")).as_refusal().exit, Exit::Refused);
+        assert_eq!(Failure::refused("", &Refusal::new(Reason::WrongAudience, "")).into_refusal().exit, Exit::Refused);
     }
 
     #[test]

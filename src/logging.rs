@@ -18,7 +18,7 @@ pub(crate) enum LogFormat {
 /// Flags of a daemon's log.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LogArgs {
-    /// Level (error, warn, info, debug, trace) or filter (info,mayfly_issuer=debug)
+    /// Level (error, warn, info, debug, trace) or filter (`info,mayfly_issuer=debug`)
     #[arg(long, env = "MAYFLY_LOG", value_name = "FILTER")]
     log: Option<String>,
     /// Form of log lines [default: text on a terminal, json elsewhere]

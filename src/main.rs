@@ -20,6 +20,9 @@ mod local;
 
 mod cmd;
 
+#[cfg(test)]
+mod documents;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 
 use mayfly_sdk::Timestamp;
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How results and failures are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -42,6 +44,17 @@ impl Out {
         write_view(self.format, view, &mut stdout)?;
         stdout.flush()
     }
+}
+
+/// Waits until nobody reads standard output any more, for commands that may have nothing to write for long. Never ends where that
+/// cannot be known: on files.
+pub(crate) async fn reader_gone() {
+    if let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR)
+        && stdout.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn write_view(format: Format, view: &impl View, w: &mut dyn Write) -> io::Result<()> {

@@ -112,11 +112,8 @@ impl View for Shown {
     fn text(&self, w: &mut dyn Write) -> io::Result<()> {
         if let Some(it) = &self.issuer {
             let revision = output::or_dash(it.revision.as_ref());
-            writeln!(
-                w,
-                "issuer of {}: {} entries, {} of {} nodes connected, revision {revision}",
-                it.trust_domain, it.entries, it.connected, it.nodes
-            )?;
+            writeln!(w, "issuer of {}: serving, revision {revision}", it.trust_domain)?;
+            writeln!(w, "  entries {}, nodes {}, of which connected {}", it.entries, it.nodes, it.connected)?;
             writeln!(w, "  root sha256:{}, {}", it.root_spki_sha256, it.build)?;
         }
         if let Some(it) = &self.agent {
@@ -146,7 +143,7 @@ mod tests {
         };
         assert_eq!(
             output::golden(&shown),
-            "issuer of example.org: 4 entries, 1 of 2 nodes connected, revision 1.7\n  root sha256:ab, mayfly 0.1.0\nnode agent: serving\n\
+            "issuer of example.org: serving, revision 1.7\n  entries 4, nodes 2, of which connected 1\n  root sha256:ab, mayfly 0.1.0\nnode agent: serving\n\
              {\"issuer\":{\"trust_domain\":\"example.org\",\"revision\":\"1.7\",\"entries\":4,\"nodes\":2,\"connected\":1,\"build\":\"mayfly 0.1.0\",\
              \"root_spki_sha256\":\"ab\"},\"agent\":{\"serving\":true}}\n"
         );

@@ -61,12 +61,18 @@ impl Tail {
         let failed = |status: tonic::Status| Failure::status("the ledger cannot be read", &status);
         let request = admin::TailLedgerRequest { last: self.last, follow: self.follow };
         let mut answers = self.admin.connect().await?.tail_ledger(request).await.map_err(failed)?.into_inner();
-        while let Some(answer) = answers.message().await.map_err(failed)? {
-            for record in answer.records {
-                out.show(&Shown::from(record))?;
+        let told = async {
+            while let Some(answer) = answers.message().await.map_err(failed)? {
+                for record in answer.records {
+                    out.show(&Shown::from(record))?;
+                }
             }
+            Ok(())
+        };
+        tokio::select! {
+            ended = told => ended,
+            () = output::reader_gone() => Ok(()),
         }
-        Ok(())
     }
 }
 

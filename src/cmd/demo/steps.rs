@@ -18,7 +18,7 @@ pub(super) struct Steps {
 
 /// A step that was checked.
 #[derive(Debug, Serialize)]
-struct Held {
+struct Checked {
     elapsed_ms: u64,
     step: String,
     held: bool,
@@ -40,7 +40,7 @@ impl Steps {
     /// A step held.
     pub(super) fn held(&mut self, step: impl Into<String>) -> Result<(), Failure> {
         self.held += 1;
-        Ok(self.out.show(&Held { elapsed_ms: self.elapsed_ms(), step: step.into(), held: true })?)
+        Ok(self.out.show(&Checked { elapsed_ms: self.elapsed_ms(), step: step.into(), held: true })?)
     }
 
     /// All of them did.
@@ -57,7 +57,7 @@ fn seconds(ms: u64) -> String {
     format!("{}.{}", ms / 1000, ms % 1000 / 100)
 }
 
-impl View for Held {
+impl View for Checked {
     fn text(&self, w: &mut dyn Write) -> io::Result<()> {
         writeln!(w, "{:>5} s  \u{2713} {}", seconds(self.elapsed_ms), self.step)
     }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_step_and_the_end_are_shown_in_both_forms() {
-        let held = Held { elapsed_ms: 12_345, step: "it held".into(), held: true };
+        let held = Checked { elapsed_ms: 12_345, step: "it held".into(), held: true };
         assert_eq!(
             output::golden(&held),
             " 12.3 s  \u{2713} it held\n{\"elapsed_ms\":12345,\"step\":\"it held\",\"held\":true}\n"

@@ -40,19 +40,29 @@ struct Stage {
     serve: Workload,
     call: Workload,
     _readers: JoinSet<()>,
-    _dir: tempfile::TempDir,
 }
 
 /// Tells the story; fails at the first step that does not hold.
 pub(super) async fn tell(out: Out) -> Result<(), Failure> {
     let mut steps = Steps::new(out);
-    let mut stage = Stage::set(&mut steps).await?;
-    stage.rotation(&mut steps).await?;
-    stage.outage(&mut steps).await?;
-    stage.withdrawal(&mut steps).await?;
-    stage.ledger(&mut steps).await?;
-    stage.clear().await?;
-    steps.end()
+    let dir = tempfile::Builder::new().prefix("mayfly-demo-").tempdir()?;
+    match tell_in(dir.path(), &mut steps).await {
+        Ok(()) => steps.end(),
+        Err(failure) if failure.is_closed_output() => Err(failure),
+        Err(mut failure) => {
+            failure.remedy = format!("{}; the logs are in {}", failure.remedy, dir.keep().display());
+            Err(failure)
+        }
+    }
+}
+
+async fn tell_in(dir: &Path, steps: &mut Steps) -> Result<(), Failure> {
+    let mut stage = Stage::set(dir, steps).await?;
+    stage.rotation(steps).await?;
+    stage.outage(steps).await?;
+    stage.withdrawal(steps).await?;
+    stage.ledger(steps).await?;
+    stage.clear().await
 }
 
 /// ^C.
@@ -67,11 +77,10 @@ pub(super) fn interrupted() -> Failure {
 }
 
 impl Stage {
-    async fn set(steps: &mut Steps) -> Result<Self, Failure> {
-        let dir = tempfile::Builder::new().prefix("mayfly-demo-").tempdir()?;
+    async fn set(dir: &Path, steps: &mut Steps) -> Result<Self, Failure> {
         let settings = format!("ttl.x509 = \"{TTL_S}s\"\nttl.allow_short_ttl = true\n");
         // The directory is gone in a minute, so the key of the warm state may lie in it.
-        let mut local = Local::new(dir.path(), TRUST_DOMAIN)?.with_settings(&settings, "warm_restart = \"file\"\n");
+        let mut local = Local::new(dir, TRUST_DOMAIN)?.with_settings(&settings, "warm_restart = \"file\"\n");
         local.start_issuer_on_new_ports().await?;
         let node = local.enrol("demo").await?;
         local.start_agent()?;
@@ -99,7 +108,7 @@ impl Stage {
         no_failures(&seen)?;
         check(seen.peer == id("serve"), "the caller knows whom it calls", &seen)?;
         steps.held("they talk mTLS, 20 new connections a second, each end sure of the other")?;
-        Ok(Self { local, serve, call, _readers: readers, _dir: dir })
+        Ok(Self { local, serve, call, _readers: readers })
     }
 
     async fn rotation(&mut self, steps: &mut Steps) -> Result<(), Failure> {
@@ -167,11 +176,11 @@ impl Stage {
             Err(_) => return Err(did_not_hold("a new process is served", "it waited in vain")),
         };
         let reports = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        let serials = reports.filter_map(|report| match report {
+        let mut serials = reports.filter_map(|report| match report {
             report::Report::Svid { serial, .. } => Some(serial),
             _ => None,
         });
-        serials.last().ok_or_else(|| did_not_hold("a new process is served", "it reported no identity"))
+        serials.next().ok_or_else(|| did_not_hold("a new process is served", "it reported no identity"))
     }
 
     async fn withdrawal(&mut self, steps: &mut Steps) -> Result<(), Failure> {

@@ -85,7 +85,7 @@ impl Validate {
         let token = if self.token == "-" { token_from_stdin()? } else { self.token };
         let validated = self.endpoint.client()?.validate_jwt_svid(&audience(&self.audience)?, &token).await;
         let validated =
-            validated.map_err(|refusal| Failure::refused("the JWT-SVID does not hold", &refusal).as_refusal())?;
+            validated.map_err(|refusal| Failure::refused("the JWT-SVID does not hold", &refusal).into_refusal())?;
         Ok(out.show(&Verdict::of(&validated))?)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::jwt::{Asked, Shown};
 use crate::failure::{Exit, Failure};
-use crate::output::{Items, Out};
+use crate::output::{self, Items, Out};
 use crate::runtime;
 
 /// Pauses while nobody answers: from, up to.
@@ -25,7 +25,11 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) async fn run(self, out: Out) -> Result<(), Failure> {
         let (stop, _signals) = runtime::stop_on_signals()?;
-        stop.run_until_cancelled(self.follow(out)).await.unwrap_or(Ok(()))
+        tokio::select! {
+            ended = self.follow(out) => ended,
+            () = stop.cancelled() => Ok(()),
+            () = output::reader_gone() => Ok(()),
+        }
     }
 
     async fn follow(self, out: Out) -> Result<(), Failure> {

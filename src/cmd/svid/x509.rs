@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{hex, write_files};
 use crate::endpoint::EndpointArgs;
 use crate::failure::Failure;
-use crate::output::{Items, Out, View};
+use crate::output::{self, Items, Out, View};
 use crate::runtime;
 
 #[derive(Debug, clap::Args)]
@@ -75,7 +75,7 @@ impl Watch {
                 match change {
                     Ok(context) => out.show(&self.target.shown(&context)?)?,
                     Err(refusal) => {
-                        Failure::refused("the X.509-SVIDs of this process were withdrawn", &refusal).report(out.format)
+                        Failure::refused("the X.509-SVIDs of this process were withdrawn", &refusal).report(out.format);
                     }
                 }
             }
@@ -86,9 +86,13 @@ impl Watch {
                 .unwrap_or_else(|| Refusal::new(Reason::Unavailable, "the node agent ended the stream"));
             Err(Failure::refused("the X.509-SVIDs of this process are not watched any more", &refusal))
         };
-        let ended = stop.run_until_cancelled(watched).await;
+        let ended = tokio::select! {
+            ended = watched => ended,
+            () = stop.cancelled() => Ok(()),
+            () = output::reader_gone() => Ok(()),
+        };
         source.shutdown().await;
-        ended.unwrap_or(Ok(()))
+        ended
     }
 }
 
@@ -153,7 +157,6 @@ impl View for Items<Shown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output;
 
     #[test]
     fn svids_are_shown_in_both_forms_and_their_keys_in_none() {

@@ -47,7 +47,7 @@ impl Validate {
         let peer = x509::verify(&chain, &bundles, now, Usage::Server)
             .or_else(|_| x509::verify(&chain, &bundles, now, Usage::Client));
         let peer = peer
-            .map_err(|error| Failure::refused(WHAT, &Refusal::new(error.reason(), error.to_string())).as_refusal())?;
+            .map_err(|error| Failure::refused(WHAT, &Refusal::new(error.reason(), error.to_string())).into_refusal())?;
         if let Some(wanted) = self.spiffe_id.filter(|wanted| wanted != peer.spiffe_id()) {
             let why = format!("it is of {}, and not of {wanted}", peer.spiffe_id());
             let reason = mayfly_sdk::Reason::UnauthorizedPeer;
