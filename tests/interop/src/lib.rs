@@ -1,0 +1,1 @@
+//! Other people's SPIFFE clients and verifiers against Mayfly: `tests/clients.rs` runs them as workloads.
