@@ -105,49 +105,52 @@ impl Work for Change {
     }
 }
 
-/// Does the operations in their order, those on neighbouring entries together.
+/// Does the operations in their order, those on neighbouring entries by one statement for many.
 async fn apply(tx: &mut Tx<'_>, ops: Vec<Op>, at: Timestamp) -> Result<Vec<Touched>, StoreError> {
     let mut touched = Vec::with_capacity(ops.len());
-    let mut puts = Vec::new();
-    for op in ops {
-        let (kind, key, deleted) = op.touches();
-        touched.push(Touched { kind, key, deleted });
+    let mut ops = ops.into_iter().peekable();
+    while let Some(op) = ops.next() {
+        touched.push(op.touches());
         match op {
-            Op::PutEntry(put) => puts.push(put),
-            other => {
-                entries::put(tx, std::mem::take(&mut puts), at).await?;
-                other.run(tx).await?;
+            Op::PutEntry(first) => {
+                let mut puts = vec![first];
+                while let Some(Op::PutEntry(next)) = ops.next_if(|next| matches!(next, Op::PutEntry(_))) {
+                    touched.push(Touched::entry(&next.uid, false));
+                    puts.push(next);
+                }
+                entries::put(tx, puts, at).await?;
             }
+            Op::DeleteEntry { uid: first } => {
+                let mut uids = vec![first];
+                while let Some(Op::DeleteEntry { uid }) = ops.next_if(|next| matches!(next, Op::DeleteEntry { .. })) {
+                    touched.push(Touched::entry(&uid, true));
+                    uids.push(uid);
+                }
+                entries::delete(tx, &uids).await?;
+            }
+            Op::PutBundle(put) => bundles::put(tx, put).await?,
+            Op::DeleteBundle { trust_domain } => bundles::delete(tx, &trust_domain).await?,
+            Op::PutSlot(put) => slots::put(tx, *put).await?,
+            Op::DeleteSlot { id } => slots::delete(tx, &id).await?,
+            Op::SetNodeState { spiffe_id, state } => nodes::set_state(tx, &spiffe_id, state).await?,
+            Op::EvictNode { spiffe_id } => nodes::evict(tx, &spiffe_id).await?,
         }
     }
-    entries::put(tx, puts, at).await?;
     Ok(touched)
 }
 
 impl Op {
-    fn touches(&self) -> (ChangedKind, String, bool) {
-        match self {
-            Self::PutEntry(put) => (ChangedKind::Entry, put.uid.clone(), false),
-            Self::DeleteEntry { uid } => (ChangedKind::Entry, uid.clone(), true),
+    fn touches(&self) -> Touched {
+        let (kind, key, deleted) = match self {
+            Self::PutEntry(put) => return Touched::entry(&put.uid, false),
+            Self::DeleteEntry { uid } => return Touched::entry(uid, true),
             Self::PutBundle(put) => (ChangedKind::Bundle, put.trust_domain.to_string(), false),
             Self::DeleteBundle { trust_domain } => (ChangedKind::Bundle, trust_domain.to_string(), true),
             Self::PutSlot(put) => (ChangedKind::Slot, put.row.id.clone(), false),
             Self::DeleteSlot { id } => (ChangedKind::Slot, id.clone(), true),
             Self::SetNodeState { spiffe_id, .. } => (ChangedKind::Node, spiffe_id.to_string(), false),
             Self::EvictNode { spiffe_id } => (ChangedKind::Node, spiffe_id.to_string(), true),
-        }
-    }
-
-    async fn run(self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        match self {
-            Self::PutEntry(_) => Ok(()),
-            Self::DeleteEntry { uid } => entries::delete(tx, &uid).await,
-            Self::PutBundle(put) => bundles::put(tx, put).await,
-            Self::DeleteBundle { trust_domain } => bundles::delete(tx, &trust_domain).await,
-            Self::PutSlot(put) => slots::put(tx, *put).await,
-            Self::DeleteSlot { id } => slots::delete(tx, &id).await,
-            Self::SetNodeState { spiffe_id, state } => nodes::set_state(tx, &spiffe_id, state).await,
-            Self::EvictNode { spiffe_id } => nodes::evict(tx, &spiffe_id).await,
-        }
+        };
+        Touched { kind, key, deleted }
     }
 }

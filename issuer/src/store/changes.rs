@@ -62,6 +62,13 @@ pub(super) struct Touched {
     pub(super) deleted: bool,
 }
 
+impl Touched {
+    /// An entry was put or deleted.
+    pub(super) fn entry(uid: &str, deleted: bool) -> Self {
+        Self { kind: ChangedKind::Entry, key: uid.to_owned(), deleted }
+    }
+}
+
 /// Writes what the newest change touched.
 pub(super) async fn insert(tx: &mut Tx<'_>, touched: &[Touched]) -> Result<(), StoreError> {
     let (trust_domain, revision) = (tx.trust_domain, tx.head.revision);

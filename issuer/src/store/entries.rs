@@ -227,12 +227,20 @@ async fn upsert(
     Ok(())
 }
 
-/// Deletes the entry with this uid.
-pub(super) async fn delete(tx: &mut Tx<'_>, uid: &str) -> Result<(), StoreError> {
-    let deleted = sqlx::query("DELETE FROM entries WHERE trust_domain = $1 AND uid = $2")
-        .bind(tx.trust_domain)
-        .bind(uid)
-        .execute(&mut *tx.connection)
-        .await?;
-    StoreError::if_missing(deleted.rows_affected(), || format!("the entry {uid}"))
+/// Deletes the entries with these uids, each of which must be there.
+pub(super) async fn delete(tx: &mut Tx<'_>, uids: &[String]) -> Result<(), StoreError> {
+    for some in uids.chunks(ROWS) {
+        let mut query = QueryBuilder::<Engine>::new("DELETE FROM entries WHERE trust_domain = ");
+        query.push_bind(tx.trust_domain).push(" AND uid IN ");
+        query.push_tuples(some, |mut row, uid| {
+            row.push_bind(uid.as_str());
+        });
+        let whole = some.len() == ROWS || some.len() == 1;
+        let deleted = query.build().persistent(whole).execute(&mut *tx.connection).await?;
+        if deleted.rows_affected() != stored_len(some.len()) {
+            let what = if let [uid] = some { format!("the entry {uid}") } else { "one of the entries".into() };
+            return Err(StoreError::Missing { what });
+        }
+    }
+    Ok(())
 }

@@ -188,11 +188,17 @@ async fn a_change_of_many_entries_is_one_revision(place: Place) {
     let (store, _) = place.open().await;
     let ops: Vec<_> = (0..5_001).map(|number| Op::PutEntry(entry(&number.to_string()))).collect();
     assert_eq!(store.commit(change(ops)).await.unwrap().revision.n, 1);
-    let (_store, loaded) = place.reopen(store).await;
+    let (store, loaded) = place.reopen(store).await;
     assert_eq!(loaded.history.changes.len(), 5_001);
     let rows = loaded.entries.all().await.unwrap();
     assert!(rows.iter().all(|row| row.uid == (row.order - 1).to_string()), "the order is that of the operations");
     assert_eq!(rows.len(), 5_001);
+
+    let delete = |from: u32, to: u32| (from..to).map(|number| Op::DeleteEntry { uid: number.to_string() }).collect();
+    assert!(matches!(store.commit(change(delete(0, 5_002))).await, Err(StoreError::Missing { .. })));
+    assert_eq!(store.commit(change(delete(0, 5_000))).await.unwrap().revision.n, 2);
+    let (_store, loaded) = place.reopen(store).await;
+    assert_eq!(loaded.entries.all().await.unwrap()[0].uid, "5000");
 }
 
 async fn old_history_is_forgotten_whole_changes_at_a_time(place: Place) {
