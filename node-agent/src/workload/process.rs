@@ -64,6 +64,9 @@ impl HeldProcess {
     /// The process that connected the other end of a Unix socket (`SO_PEERCRED`, `SO_PEERPIDFD`).
     ///
     /// A child that inherited or was handed the socket counts as the process that connected, as long as that one lives.
+    /// And the program is that which runs when the connection is accepted: a process that connects, hands the socket to a child and execs before
+    /// that (microseconds, unless the queue is long) is taken for the new program. The kernel keeps no record of the one that connected. So
+    /// whoever may start a program of the same user counts as that program where only `unix:path` or `unix:sha256` tell them apart.
     /// Kernels before 6.5 have no `SO_PEERPIDFD`; there the pid is taken, and believed if its start time is the same before and after.
     ///
     /// # Errors
