@@ -24,8 +24,8 @@ fuzz_target!(|der: &[u8]| {
     for piece in &pieces {
         if let Ok(certificate) = Certificate::parse(piece) {
             drop(Leaf::of(&certificate));
-            // A path that leads nowhere still visits names, constraints and signatures.
-            drop(certificate.verify_signature(BUNDLES.iter().next().expect("a bundle").authorities()[0].public_key()));
+            let root = BUNDLES.iter().next().expect("a bundle").authorities()[0].public_key();
+            let _held = certificate.verify_signature(root).is_ok();
         }
         drop(Authority::from_der(piece));
     }

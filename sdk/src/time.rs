@@ -214,6 +214,12 @@ mod tests {
         assert!(!validity.contains(end.saturating_add(Ttl::from_s(1))));
         assert_eq!(validity.lifetime().as_s(), 900);
         assert_eq!(validity.remaining(end), Ttl::ZERO);
+        let span = |from: i64, until: i64| {
+            let at = |seconds| Timestamp::from_unix_s(AT.unix_s() + seconds);
+            Validity::new(at(from), at(until)).unwrap()
+        };
+        assert!(span(0, 900).is_within(&validity) && span(1, 899).is_within(&validity));
+        assert!(!span(-1, 900).is_within(&validity) && !span(0, 901).is_within(&validity));
         assert_eq!(Validity::new(end, AT), Err(TimeError::EndsBeforeItBegins));
     }
 

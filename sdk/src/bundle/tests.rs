@@ -217,6 +217,8 @@ fn the_workload_api_form_of_token_keys_may_lack_a_use() {
 fn ed25519_signs_no_tokens_and_may_sign_certificates() {
     let key = PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap();
     assert!(JwtAuthority::new(key.public_key().clone()).is_err());
+    let token_key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+    assert!(JwtAuthority::with_key_id(token_key.public_key().clone(), "").is_err());
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let der = ca("root").self_signed(&pair).unwrap().der().to_vec();
     let x509 = X509Bundle::new(td(), vec![X509Authority::from_der(&der).unwrap()]);

@@ -42,6 +42,12 @@ fn numbers_that_are_no_key_are_refused() {
     assert_eq!(change("x", json!("AQAB")), KeyError::Malformed);
     assert_eq!(change("x", json!(1)), KeyError::Malformed);
     assert_eq!(change("x", json!(format!("{}=", good["x"].as_str().unwrap()))), KeyError::Malformed);
+    // The same point, cut at another place.
+    let point = ["x", "y"].map(|name| URL_SAFE_NO_PAD.decode(good[name].as_str().unwrap()).unwrap()).concat();
+    let mut cut = good.clone();
+    cut.insert("x".into(), json!(encode(&point[..31])));
+    cut.insert("y".into(), json!(encode(&point[31..])));
+    assert_eq!(public_key(&cut), Err(KeyError::Malformed));
     assert_eq!(change("x", json!("A".repeat(5000))), KeyError::Malformed);
 }
 

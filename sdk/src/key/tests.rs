@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 
 /// RSA keys are slow to make in a debug build: one of each size that the tests need.
@@ -89,6 +92,29 @@ fn a_compressed_point_and_a_point_off_the_curve_are_refused() {
     let mut off = spki;
     off[90] ^= 1;
     assert_eq!(PublicKey::from_spki(&off).unwrap_err(), KeyError::Malformed);
+}
+
+#[test]
+fn other_spellings_of_an_rsa_key_are_refused() {
+    use crate::der::element;
+    let key = PrivateKey::generate(KeyAlgorithm::Rsa2048).unwrap();
+    let jwk = crate::jwk::members(key.public_key());
+    let number = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+    let n = [&[0], &number("n")[..]].concat();
+    let oid = element(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01]);
+    let spki = |algorithm: &[u8], n: &[u8], e: &[u8], unused: u8| {
+        let numbers = element(0x30, &[element(0x02, n), element(0x02, e)].concat());
+        let bits = element(0x03, &[&[unused], &*numbers].concat());
+        PublicKey::from_spki(&element(0x30, &[element(0x30, algorithm), bits].concat()))
+    };
+    let good = [&oid[..], &[0x05, 0x00]].concat();
+    assert_eq!(spki(&good, &n, &[1, 0, 1], 0).as_ref(), Ok(key.public_key()));
+    assert!(spki(&oid, &n, &[1, 0, 1], 0).is_err(), "without NULL");
+    assert!(spki(&good, &[&[0], &n[..]].concat(), &[1, 0, 1], 0).is_err(), "a longer modulus");
+    assert!(spki(&good, &n, &[0, 1, 0, 1], 0).is_err(), "a longer exponent");
+    assert!(spki(&good, &n[1..], &[1, 0, 1], 0).is_err(), "a negative modulus");
+    assert!(spki(&good, &n, &[1], 0).is_err() && spki(&good, &n, &[2], 0).is_err(), "exponents that are none");
+    assert!(spki(&good, &n, &[1, 0, 1], 1).is_err(), "unused bits");
 }
 
 #[test]

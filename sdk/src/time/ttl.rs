@@ -172,6 +172,11 @@ mod tests {
     }
 
     #[test]
+    fn nothing_left_is_written_as_such() {
+        assert_eq!(Ttl::ZERO.to_string(), "0s");
+    }
+
+    #[test]
     fn other_texts_are_refused() {
         use TtlError::{Malformed, TooLong, Zero};
         for (text, error) in [
