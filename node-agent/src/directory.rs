@@ -141,17 +141,6 @@ impl Directory {
         written.unwrap_or_else(|stopped| Err(self.io("write", name)(io::Error::other(stopped))))
     }
 
-    /// Removes a file, if it is there.
-    ///
-    /// # Errors
-    /// [`DirectoryError::Io`].
-    pub(crate) fn remove(&self, name: &str) -> Result<(), DirectoryError> {
-        match std::fs::remove_file(self.0.path.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io("remove", name)(error)),
-            _ => Ok(()),
-        }
-    }
-
     fn io(&self, doing: &'static str, name: &str) -> impl Fn(io::Error) -> DirectoryError + use<> {
         let path = self.0.path.join(name);
         move |cause| DirectoryError::Io { doing, path: path.clone(), cause }

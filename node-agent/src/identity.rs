@@ -43,7 +43,7 @@ pub(crate) use self::x509::X509;
 use crate::link::LinkView;
 
 /// How long a credential is renewed after its last use.
-pub(crate) const GRACE: Duration = Duration::from_secs(60);
+pub(crate) const GRACE: Duration = Duration::from_mins(1);
 
 /// Every kind of credential that workloads are given.
 #[derive(Debug, Clone)]

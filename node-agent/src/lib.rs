@@ -42,6 +42,6 @@ pub use workload_api::ServeError;
 fn random_id() -> Result<[u8; 16], mayfly_sdk::Refusal> {
     let mut id = [0; 16];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut id)
-        .map_err(|_| mayfly_sdk::Refusal::no_randomness())?;
+        .map_err(|ring::error::Unspecified| mayfly_sdk::Refusal::no_randomness())?;
     Ok(id)
 }

@@ -203,7 +203,7 @@ impl Link {
 
     /// Runs until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        while let Some(why) = stop.run_until_cancelled(self.attempt()).await {
+        while let Some(why) = stop.run_until_cancelled(Box::pin(self.attempt())).await {
             let pause = self.ended(&why);
             if stop.run_until_cancelled(self.wait(pause, why.reason)).await.is_none() {
                 break;

@@ -66,7 +66,7 @@ struct Snapshot {
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let status = self.link.status.borrow().clone();
-        let mut states = encoder.encode_descriptor(
+        let mut family = encoder.encode_descriptor(
             "link_state",
             "How the agent stands with the issuer: 1 for its state",
             None,
@@ -74,7 +74,7 @@ impl Collector for Snapshot {
         )?;
         for name in LinkState::NAMES {
             let here = i64::from(status.state.class() == name);
-            ConstGauge::new(here).encode(states.encode_family(&[("state", name)])?)?;
+            ConstGauge::new(here).encode(family.encode_family(&[("state", name)])?)?;
         }
         let out_of_sync =
             status.out_of_sync_since.map(|since| self.clock.monotonic().saturating_sub(since).as_secs_f64());

@@ -4,17 +4,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mayfly_sdk::Clock;
 use mayfly_sdk::ops::{Ops, OpsError};
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
 
 use crate::config::Config;
 use crate::directory::{Directory, DirectoryError};
 use crate::hardening::{self, BootId};
-use crate::identity::Identities;
-use crate::link::{self, Link, LinkError, LinkSettings};
+use crate::identity::{Identities, Minters};
+use crate::link::{self, Link, LinkError, LinkSettings, LinkView};
 use crate::listener::{self, BindError, Listener};
 use crate::metrics;
 use crate::streams::Streams;
@@ -85,110 +88,124 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     ended
 }
 
+/// Everything that runs, made and not yet started.
+struct Components {
+    link: Link,
+    minters: Minters,
+    streams: Streams,
+    instances: Arc<Instances>,
+    served: Served,
+    warm: Option<(Warm, warm::Subject)>,
+    ops: Ops,
+    registry: Arc<Registry>,
+    view: LinkView,
+    serve: Serve,
+}
+
 /// Makes everything, and starts it.
 async fn start(config: Config, stop: &CancellationToken) -> Result<JoinSet<Result<(), RunError>>, RunError> {
-    let clock = Clock::system();
-    let directory = Directory::open(&config.state_dir)?;
-    let boot = BootId::current().map_err(kernel("tell which boot this is"))?;
-    let instances = Arc::new(Instances::new(boot).map_err(kernel("watch processes"))?);
-    let streams = Streams::new();
-    let (soonest_end, ends) = watch::channel(None);
-    let settings = LinkSettings {
+    let ops = Ops::bind(config.metrics.listen, false).await?;
+    Ok(Components::make(config, ops, stop)?.spawn(stop))
+}
+
+impl Components {
+    fn make(config: Config, ops: Ops, stop: &CancellationToken) -> Result<Self, RunError> {
+        let clock = Clock::system();
+        let directory = Directory::open(&config.state_dir)?;
+        let boot = BootId::current().map_err(kernel("tell which boot this is"))?;
+        let instances = Arc::new(Instances::new(boot).map_err(kernel("watch processes"))?);
+        let (streams, served) = (Streams::new(), Served::default());
+        let (soonest_end, ends) = watch::channel(None);
+
+        let warm = Warm::open(config.warm_restart, &config.runtime_dir, &config.warm_restart_key(), boot);
+        let enrolled = link::enrolled_as(&directory)?;
+        let kept = warm.as_ref().zip(enrolled.as_deref()).and_then(|(warm, node)| warm.load(node));
+        let held = kept.as_ref().map_or_else(link::Held::nothing, |kept| link::Held {
+            holdings: kept.holdings.clone(),
+            out_of_sync: kept.out_of_sync,
+        });
+        let (link, view) =
+            Link::new(link_settings(&config, boot), directory, held, streams.clone(), ends, clock.clone())?;
+        let most_jwt_svids = usize::try_from(config.limits.jwt_svids).unwrap_or(usize::MAX);
+        let (identities, minters) = Identities::new(&config.trust_domain, &view, most_jwt_svids, soonest_end, &clock);
+        let subject = warm::Subject {
+            trust_domain: config.trust_domain.clone(),
+            link: view.clone(),
+            identities: identities.clone(),
+            instances: Arc::clone(&instances),
+            served: served.clone(),
+            clock: clock.clone(),
+        };
+        if let Some(kept) = kept {
+            kept.take_up(&subject);
+        }
+        let registry = metrics::registry(&view, &streams, &minters, &identities, &clock);
+        let limits =
+            listener::Limits { connections_per_uid: config.limits.connections_per_uid, ..listener::Limits::default() };
+        // Bound last: whoever finds the socket is served.
+        let listener = Listener::bind(config.socket(), limits)?;
+        tracing::info!(
+            trust_domain = %config.trust_domain, node = enrolled, socket = %listener.path().display(), metrics = %ops.address(),
+            "node agent started"
+        );
+        let api = WorkloadApi::new(Shared {
+            trust_domain: config.trust_domain,
+            link: view.clone(),
+            identities,
+            streams: streams.clone(),
+            attestors: Attestors::new(),
+            instances: Arc::clone(&instances),
+            served: served.clone(),
+            calls: Calls::new(CallLimits {
+                streams_per_uid: config.limits.streams_per_uid,
+                calls_per_uid: config.limits.calls_per_uid,
+            }),
+            clock,
+            stop: stop.clone(),
+        });
+        let serve = Serve { listener, api, health: HealthReporter::new(), stop: stop.clone() };
+        let warm = warm.map(|warm| (warm, subject));
+        Ok(Self { link, minters, streams, instances, served, warm, ops, registry, view, serve })
+    }
+
+    fn spawn(self, stop: &CancellationToken) -> JoinSet<Result<(), RunError>> {
+        let mut tasks = JoinSet::new();
+        let mut run = |component: BoxFuture<'static, ()>| {
+            tasks.spawn(async move {
+                component.await;
+                Ok(())
+            });
+        };
+        let (mut deaths, served) = (self.instances.deaths(), self.served);
+        let halt = stop.clone();
+        run(Box::pin(async move {
+            while let Some(Some(dead)) = halt.run_until_cancelled(deaths.recv()).await {
+                served.remove(dead);
+            }
+        }));
+        let (instances, halt) = (self.instances, stop.clone());
+        run(Box::pin(async move { instances.run(halt).await }));
+        run(Box::pin(self.streams.run(stop.clone())));
+        run(Box::pin(self.link.run(stop.clone())));
+        run(Box::pin(self.minters.run(stop.clone())));
+        if let Some((warm, subject)) = self.warm {
+            run(Box::pin(warm.run(subject, stop.clone())));
+        }
+        let (ops, registry, ready, halt) = (self.ops, self.registry, metrics::readiness(&self.view), stop.clone());
+        tasks.spawn(async move { ops.run(registry, ready, halt).await.map_err(kernel("serve metrics and health")) });
+        tasks.spawn(async move { Ok(serve(self.serve).await?) });
+        tasks
+    }
+}
+
+fn link_settings(config: &Config, boot: BootId) -> LinkSettings {
+    LinkSettings {
         trust_domain: config.trust_domain.clone(),
         addresses: config.issuer.addresses.clone(),
         join_token_file: config.join_token_file.clone(),
         bootstrap_bundle: config.bootstrap_bundle.clone(),
         boot_id: boot.to_string(),
-    };
-    let warm = Warm::open(config.warm_restart, &config.runtime_dir, &config.warm_restart_key(), boot);
-    let enrolled = link::enrolled_as(&directory)?;
-    let kept = warm.as_ref().zip(enrolled.as_deref()).and_then(|(warm, node)| warm.load(node));
-    let held = kept.as_ref().map_or_else(link::Held::nothing, |kept| link::Held {
-        holdings: kept.holdings.clone(),
-        out_of_sync: kept.out_of_sync,
-    });
-    let (link, view) = Link::new(settings, directory, held, streams.clone(), ends, clock.clone())?;
-    let most_jwt_svids = usize::try_from(config.limits.jwt_svids).unwrap_or(usize::MAX);
-    let (identities, minters) = Identities::new(&config.trust_domain, &view, most_jwt_svids, soonest_end, &clock);
-    let limits =
-        listener::Limits { connections_per_uid: config.limits.connections_per_uid, ..listener::Limits::default() };
-    let listener = Listener::bind(config.socket(), limits)?;
-    let ops = Ops::bind(config.metrics.listen, false).await?;
-    let registry = metrics::registry(&view, &streams, &minters, &identities, &clock);
-    let served = Served::default();
-    let subject = warm::Subject {
-        trust_domain: config.trust_domain.clone(),
-        link: view.clone(),
-        identities: identities.clone(),
-        instances: Arc::clone(&instances),
-        served: served.clone(),
-        clock: clock.clone(),
-    };
-    if let Some(kept) = kept {
-        kept.take_up(&subject);
     }
-    tracing::info!(
-        trust_domain = %config.trust_domain, node = enrolled, socket = %listener.path().display(), metrics = %ops.address(),
-        "node agent started"
-    );
-    let api = WorkloadApi::new(Shared {
-        trust_domain: config.trust_domain,
-        link: view.clone(),
-        identities,
-        streams: streams.clone(),
-        attestors: Attestors::new(),
-        instances: Arc::clone(&instances),
-        served: served.clone(),
-        calls: Calls::new(CallLimits {
-            streams_per_uid: config.limits.streams_per_uid,
-            calls_per_uid: config.limits.calls_per_uid,
-        }),
-        clock,
-        stop: stop.clone(),
-    });
-
-    let mut tasks = JoinSet::new();
-    if let Some(warm) = warm {
-        let halt = stop.clone();
-        tasks.spawn(async move {
-            warm.run(subject, halt).await;
-            Ok(())
-        });
-    }
-    let mut deaths = instances.deaths();
-    let halt = stop.clone();
-    tasks.spawn(async move {
-        while let Some(Some(dead)) = halt.run_until_cancelled(deaths.recv()).await {
-            served.remove(dead);
-        }
-        Ok(())
-    });
-    let halt = stop.clone();
-    tasks.spawn(async move {
-        instances.run(halt).await;
-        Ok(())
-    });
-    let halt = stop.clone();
-    tasks.spawn(async move {
-        streams.run(halt).await;
-        Ok(())
-    });
-    let halt = stop.clone();
-    tasks.spawn(async move {
-        link.run(halt).await;
-        Ok(())
-    });
-    let halt = stop.clone();
-    tasks.spawn(async move {
-        minters.run(halt).await;
-        Ok(())
-    });
-    let halt = stop.clone();
-    let ready = metrics::readiness(&view);
-    tasks.spawn(async move { ops.run(registry, ready, halt).await.map_err(kernel("serve metrics and health")) });
-    let serving = Serve { listener, api, health: tonic_health::server::HealthReporter::new(), stop: stop.clone() };
-    tasks.spawn(async move { Ok(serve(serving).await?) });
-    Ok(tasks)
 }
 
 fn kernel(doing: &'static str) -> impl Fn(io::Error) -> RunError {

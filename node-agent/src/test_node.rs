@@ -16,9 +16,10 @@ use tonic::Request;
 use crate::directory::Directory;
 use crate::fake_issuer::FakeIssuer;
 use crate::identity::Identities;
-use crate::link::{Held, Link, LinkSettings, LinkView};
+use crate::link::{Held, Link, LinkSettings, LinkStatus, LinkView};
 use crate::listener::Peer;
 use crate::streams::Streams;
+use crate::warm;
 use crate::workload::{Attestors, HeldProcess, Instances, boot::BootId};
 use crate::workload_api::{CallLimits, Calls, Served, Shared, WorkloadApi};
 
@@ -27,9 +28,8 @@ pub(crate) struct TestNode {
     pub(crate) issuer: FakeIssuer,
     pub(crate) view: LinkView,
     pub(crate) identities: Identities,
-    pub(crate) streams: Streams,
-    pub(crate) instances: Arc<Instances>,
-    pub(crate) served: Served,
+    /// What a warm restart keeps of it.
+    pub(crate) subject: warm::Subject,
     pub(crate) api: WorkloadApi,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
@@ -56,15 +56,24 @@ impl TestNode {
         let trust_domain = issuer.state.trust_domain.clone();
         let (identities, minters) = Identities::new(&trust_domain, &view, 100, soonest_end, &clock);
         let instances = Arc::new(Instances::new(BootId::current().unwrap()).unwrap());
-        let (stop, served) = (CancellationToken::new(), Served::default());
+        let stop = CancellationToken::new();
+        let served = Served::default();
+        let subject = warm::Subject {
+            trust_domain: trust_domain.clone(),
+            link: view.clone(),
+            identities: identities.clone(),
+            instances: Arc::clone(&instances),
+            served: served.clone(),
+            clock: clock.clone(),
+        };
         let api = WorkloadApi::new(Shared {
             trust_domain,
             link: view.clone(),
             identities: identities.clone(),
-            streams: streams.clone(),
+            streams,
             attestors: Attestors::new(),
-            instances: Arc::clone(&instances),
-            served: served.clone(),
+            instances,
+            served,
             calls: Calls::new(CallLimits { streams_per_uid: 10, calls_per_uid: 10 }),
             clock: clock.clone(),
             stop: stop.clone(),
@@ -72,7 +81,7 @@ impl TestNode {
         let mut tasks = JoinSet::new();
         tasks.spawn(link.run(stop.clone()));
         tasks.spawn(minters.run(stop.clone()));
-        Self { issuer, view, identities, streams, instances, served, api, clock, stop, tasks, _directory: directory }
+        Self { issuer, view, identities, subject, api, clock, stop, tasks, _directory: directory }
     }
 
     fn link(
@@ -95,7 +104,7 @@ impl TestNode {
 
     pub(crate) async fn wait_for_sync(&self) {
         let mut status = self.view.status.clone();
-        let synced = status.wait_for(|status| status.is_in_sync());
+        let synced = status.wait_for(LinkStatus::is_in_sync);
         tokio::time::timeout(Duration::from_secs(30), synced).await.expect("in sync").unwrap();
     }
 

@@ -69,7 +69,8 @@ impl State {
         };
         let signed = [b"mayfly node attestation v1\0".as_slice(), &[7; 32], &binding].concat();
         let key = PublicKey::from_spki(&start.node_key).unwrap();
-        key.verify(SignatureAlgorithm::EcSha256Der, &signed, &answer.signature).map_err(|_| bad("wrong signature"))?;
+        key.verify(SignatureAlgorithm::EcSha256Der, &signed, &answer.signature)
+            .map_err(|_refused| bad("wrong signature"))?;
         if let Some(refusal) = self.knobs.lock().refuse_attest.clone() {
             return Err(refusal.into());
         }

@@ -11,7 +11,7 @@ pub(super) fn workload_id(text: &str, trust_domain: &TrustDomain) -> Result<Spif
     let wrong = |why: &str| {
         Refusal::new(Reason::MessageInvalid, format!("the issuer sent a credential for {text}, which is {why}"))
     };
-    let id: SpiffeId = text.parse().map_err(|_: mayfly_sdk::id::IdError| wrong("not a SPIFFE ID"))?;
+    let id: SpiffeId = text.parse().map_err(|_not_an_id: mayfly_sdk::id::IdError| wrong("not a SPIFFE ID"))?;
     if !id.is_member_of(trust_domain) {
         return Err(wrong("of another trust domain"));
     }

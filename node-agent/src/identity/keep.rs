@@ -54,7 +54,7 @@ impl Identities {
     /// Every credential that still has something left.
     pub(crate) fn keep(&self, clock: &Clock) -> Vec<Kept> {
         let now = clock.monotonic();
-        let x509 = kept(&self.x509, now, |_, held| {
+        let x509 = kept(&self.x509, now, |(), held| {
             (Vec::new(), held.credential().certificates(), held.credential().key().clone())
         });
         let jwt = kept(&self.jwt, now, |request: &JwtRequest, held| {

@@ -77,7 +77,7 @@ impl Life {
 
     /// The least that a cached token is handed out with: a minute, or a fifth of its life if that is less.
     pub(crate) fn floor(&self) -> Duration {
-        (self.lifetime / 5).min(Duration::from_secs(60))
+        (self.lifetime / 5).min(Duration::from_mins(1))
     }
 
     /// The whole of it.
@@ -99,7 +99,7 @@ mod tests {
         assert!(!life.must_be_renewed(&clock));
         hand.set_wall(START.saturating_add(Ttl::from_s(3600)));
         assert!(life.must_be_renewed(&clock));
-        assert_eq!(life.remaining(clock.monotonic()), Duration::from_secs(900));
+        assert_eq!(life.remaining(clock.monotonic()), Duration::from_mins(15));
         hand.set_wall(START.saturating_sub(Ttl::from_s(3600)));
         assert!(!life.must_be_renewed(&clock));
         hand.advance(Duration::from_secs(450));
@@ -110,7 +110,7 @@ mod tests {
     fn a_token_is_not_handed_out_near_its_end() {
         let (clock, hand) = Clock::manual(START);
         let life = Life::begin(300, 150, &clock);
-        hand.advance(Duration::from_secs(240));
+        hand.advance(Duration::from_mins(4));
         assert!(life.has_left(life.floor(), clock.monotonic()));
         hand.advance(Duration::from_secs(1));
         assert!(!life.has_left(life.floor(), clock.monotonic()));

@@ -27,7 +27,7 @@ const MOST_IN_FLIGHT: usize = 4;
 /// Renewals that are due within this may go together with one that is due now.
 const LOOK_AHEAD: Duration = Duration::from_secs(2);
 /// The wall clock is looked at again at least this often.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// How often what the issuer refused for good is tried again while somebody waits for it.
 const SELDOM: Duration = Duration::from_secs(30);
 /// A wall clock that has moved this much against the monotonic one has jumped.

@@ -90,7 +90,7 @@ fn answer(key: &PrivateKey, nonce: &[u8], exporter: &[u8; 32]) -> Result<Bytes, 
 
 async fn send(requests: &mpsc::Sender<node::AttestRequest>, message: Ask) -> Result<(), Refusal> {
     let sent = requests.send(node::AttestRequest { message: Some(message) }).await;
-    sent.map_err(|_| Refusal::new(Reason::Unavailable, "the issuer ended the attestation"))
+    sent.map_err(|_closed| Refusal::new(Reason::Unavailable, "the issuer ended the attestation"))
 }
 
 async fn next(answers: &mut tonic::Streaming<node::AttestResponse>) -> Result<Answer, Refusal> {

@@ -106,7 +106,7 @@ impl Session {
 
 async fn send(requests: &mpsc::Sender<node::SyncRequest>, message: Ask) -> Result<(), Refusal> {
     let sent = requests.send(node::SyncRequest { message: Some(message) }).await;
-    sent.map_err(|_| Refusal::new(Reason::Unavailable, "the connection to the issuer has ended"))
+    sent.map_err(|_closed| Refusal::new(Reason::Unavailable, "the connection to the issuer has ended"))
 }
 
 async fn next(updates: &mut Streaming<node::SyncResponse>) -> Result<Update, Refusal> {

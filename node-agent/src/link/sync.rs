@@ -14,7 +14,7 @@ use super::{Link, LinkState};
 use crate::holdings::UpdateError;
 
 /// The wall clock is asked again at least this often, for a machine that was suspended.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// From here on a difference between the clocks is worth a warning.
 const MAX_SKEW_MS: u64 = 5_000;
 
@@ -157,14 +157,14 @@ impl Link {
         if renewal.must_dial {
             renewal.dial(session.issuer.clone(), self.tls.clone());
         } else if due && let Some(record) = &mut self.record {
-            let pending = match record.pending.clone().filter(|pending| pending.generation == record.generation) {
-                Some(pending) => pending,
-                None => {
-                    let pending = PendingRenewal::begin(record.generation)?;
-                    record.pending = Some(pending.clone());
-                    record.save(&self.directory).await?;
-                    pending
-                }
+            let begun = record.pending.clone().filter(|pending| pending.generation == record.generation);
+            let pending = if let Some(pending) = begun {
+                pending
+            } else {
+                let pending = PendingRenewal::begin(record.generation)?;
+                record.pending = Some(pending.clone());
+                record.save(&self.directory).await?;
+                pending
             };
             renewal.ask(session.client.clone(), &pending);
         }

@@ -158,10 +158,11 @@ async fn a_renewal_whose_answer_was_lost_is_repeated_with_the_same_id() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     link.in_sync().await;
-    let seen = issuer.state.seen.lock();
-    assert_eq!((seen.attests, seen.reattests), (1, 0));
-    assert!(seen.syncs[1].is_some());
-    drop(seen);
+    {
+        let seen = issuer.state.seen.lock();
+        assert_eq!((seen.attests, seen.reattests), (1, 0));
+        assert!(seen.syncs[1].is_some());
+    }
     link.halt().await;
 }
 

@@ -75,7 +75,10 @@ impl FromStr for JoinToken {
         if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(malformed());
         }
-        Ok(Self { secret: Zeroizing::new(secret.to_owned()), pin: pin.parse().map_err(|_: Refusal| malformed())? })
+        Ok(Self {
+            secret: Zeroizing::new(secret.to_owned()),
+            pin: pin.parse().map_err(|_no_pin: Refusal| malformed())?,
+        })
     }
 }
 

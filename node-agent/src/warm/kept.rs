@@ -107,7 +107,7 @@ impl WarmState {
         if self.node != node {
             return Err("it is of another node");
         }
-        let now_ms = since_boot_ms().map_err(|_| "the time since boot cannot be read")?;
+        let now_ms = since_boot_ms().map_err(|_unreadable| "the time since boot cannot be read")?;
         let elapsed = Duration::from_millis(now_ms.checked_sub(self.written_ms).ok_or("it is of the future")?);
         let snapshot = self.holdings.ok_or("it holds no entries")?;
         let holdings = Gathering::default()
@@ -117,7 +117,7 @@ impl WarmState {
             .ok_or("its entries cannot be read")?;
         let (mut instances, mut served) = (Vec::new(), Vec::new());
         for kept in self.instances {
-            let id = InstanceId::from_bytes(kept.id.try_into().map_err(|_| "an instance cannot be read")?);
+            let id = InstanceId::from_bytes(kept.id.try_into().map_err(|_length| "an instance cannot be read")?);
             instances.push((InstanceKey { pid: kept.pid, start_time: kept.start_time, boot: *boot }, id));
             if kept.served {
                 served.push(id);

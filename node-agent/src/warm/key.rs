@@ -27,7 +27,7 @@ impl WarmKey {
     pub(super) fn in_keyring(path: &Path) -> io::Result<Self> {
         // One user may run several agents.
         let place = ring::digest::digest(&ring::digest::SHA256, path.as_os_str().as_bytes());
-        let name = format!("mayfly-agent-warm-{}", hex::encode(&place.as_ref()[..8]));
+        let name = format!("mayfly-agent-warm-{}", hex::encode(place));
         if let Some(key) = keyring::load(&name)? {
             return Self::of(&key);
         }

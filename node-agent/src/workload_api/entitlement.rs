@@ -18,7 +18,7 @@ use crate::workload::{AttestError, Attestation, InstanceError, Undetermined, Ver
 /// How long a workload waits for an entry that is perhaps about to come.
 const WAIT_FOR_IDENTITY: Duration = Duration::from_secs(2);
 /// Out of sync for this long, the agent serves nobody whom it did not serve before: it can no longer know who was withdrawn.
-const NEW_WORKLOADS_UNTIL: Duration = Duration::from_secs(15 * 60);
+const NEW_WORKLOADS_UNTIL: Duration = Duration::from_mins(15);
 
 /// What a caller is entitled to at one revision.
 #[derive(Debug)]

@@ -1,5 +1,8 @@
 //! Everything that the local socket serves.
 
+#[cfg(test)]
+mod tests;
+
 use mayfly_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;

@@ -22,7 +22,7 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 /// How long a first message waits for a credential.
 const MINT_WITHIN: Duration = Duration::from_secs(5);
 /// The wall clock is asked again at least this often, for entries that expire.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// What a kind of stream shows of the state.
 pub(super) trait View: Send + Sync + 'static {
@@ -196,7 +196,7 @@ impl<V: View> Following<V> {
             }
         };
         tokio::select! {
-            changed = self.holdings.changed() => changed.map_err(|_| shutting_down()),
+            changed = self.holdings.changed() => changed.map_err(|_link_ended| shutting_down()),
             () = self.view.changed() => Ok(()),
             () = self.shared.stop.cancelled() => Err(shutting_down()),
             () = self.open.told_to_close() => Ok(()),

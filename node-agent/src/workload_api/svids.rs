@@ -73,7 +73,9 @@ impl View for X509Svids {
         for svid in &message.svids {
             let parts =
                 [svid.spiffe_id.as_bytes(), &svid.x509_svid, &svid.x509_svid_key, &svid.bundle, svid.hint.as_bytes()];
-            parts.iter().for_each(|part| put(&mut bytes, part));
+            for part in parts {
+                put(&mut bytes, part);
+            }
         }
         put_map(&mut bytes, &message.federated_bundles);
         bytes

@@ -38,8 +38,8 @@ pub(super) async fn validate(
     let bundles = std::iter::once(&shared.trust_domain)
         .chain(federated)
         .filter_map(|trust_domain| holdings.bundle(trust_domain))
-        .map(|held| held.bundle().jwt.clone());
-    let bundles = JwtBundleSet::from_iter(bundles);
+        .map(|held| held.bundle().jwt.clone())
+        .collect::<JwtBundleSet>();
     let audience = Audience::new(audience).map_err(Refusal::from)?;
     let svid =
         jwt::verify(&svid, &bundles, &audience, shared.clock.now(), &Options::default()).map_err(Refusal::from)?;
