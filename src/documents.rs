@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _};
 use mayfly_sdk::settings::compare_sample;
 use mayfly_sdk::{Reason, Retry, Whose};
 
@@ -122,24 +122,34 @@ fn every_command_stands_in_its_document() {
          |\n| 77 | refused |\n\nWhere the issuer is administrated: `--admin-socket` or `MAYFLY_ADMIN_SOCKET`. Where the Workload API is: `--socket` or \
          `SPIFFE_ENDPOINT_SOCKET`. Private keys are never printed; `svid x509 fetch --write DIR` writes them into files of mode 0600.\n",
     );
-    let cli = Cli::command();
-    for verb in cli.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+    let mut cli = Cli::command();
+    cli.build();
+    for verb in verbs(&cli) {
         describe(verb, "mayfly", &mut text);
     }
     hold("docs/command.md", &text);
 }
 
+/// The verbs of a command that people are told of.
+fn verbs(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+}
+
 /// A command without verbs of its own, with what it takes; or each of its verbs.
 fn describe(command: &Command, parents: &str, text: &mut String) {
     let name = format!("{parents} {}", command.get_name());
-    let mut verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set()).peekable();
+    let mut verbs = verbs(command).peekable();
     if verbs.peek().is_some() {
         verbs.for_each(|verb| describe(verb, &name, text));
         return;
     }
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     write!(text, "\n## `{name}`\n\n{about}.\n").unwrap();
-    let arguments: Vec<_> = command.get_arguments().filter(|argument| !argument.is_hide_set()).collect();
+    // What every command has stands above.
+    let shown = |argument: &&Arg| {
+        !argument.is_hide_set() && !["help", "version", "output"].contains(&argument.get_id().as_str())
+    };
+    let arguments: Vec<_> = command.get_arguments().filter(shown).collect();
     if !arguments.is_empty() {
         text.push_str("\n| argument | what it is |\n|---|---|\n");
     }
