@@ -1,12 +1,6 @@
 //! Unmodified SPIFFE clients that others wrote, over the socket of a real node agent.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    reason = "a test root"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "a test root")]
 
 use std::{
     io::Write as _,
@@ -59,9 +53,10 @@ fn client(command: &[&str]) {
 
     rig.apply(&rig.entry("interop", ""));
     let bundle = rig.dir().join("bundle.json");
-    let shown = rig.run(&["bundle", "show", "--format", "spiffe"]);
+    let shown = rig.run(&["bundle", "show", "--form", "document"]);
     assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
     std::fs::write(&bundle, shown.stdout).unwrap();
+    let fetched_at = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 1;
     let report = run(&rig, command, &["full", bundle.to_str().unwrap()]);
 
     let id = format!("spiffe://{}/interop", rig.trust_domain);
@@ -71,7 +66,7 @@ fn client(command: &[&str]) {
     let serials = report["serials"].as_array().unwrap();
     assert_eq!(serials.len(), 4, "{serials:?}");
     if let (Some(chain), Some(bundle)) = (report["chain"].as_str(), report["bundle"].as_str()) {
-        openssl_verifies(rig.dir(), chain, bundle, &id);
+        openssl_verifies(rig.dir(), chain, bundle, &id, fetched_at);
     }
 }
 
@@ -91,15 +86,16 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// OpenSSL's own opinion of chain and names.
-fn openssl_verifies(dir: &Path, chain: &str, bundle: &str, id: &str) {
+/// OpenSSL's own opinion of chain and names, at the time when they were fetched.
+fn openssl_verifies(dir: &Path, chain: &str, bundle: &str, id: &str, at: u64) {
     let (chain_file, bundle_file) = (dir.join("chain.pem"), dir.join("bundle.pem"));
     std::fs::write(&chain_file, chain).unwrap();
     std::fs::write(&bundle_file, bundle).unwrap();
     let files = [bundle_file.to_str().unwrap(), chain_file.to_str().unwrap()];
     for purpose in ["sslclient", "sslserver"] {
-        let args = ["verify", "-x509_strict", "-purpose", purpose, "-CAfile", files[0], "-untrusted", files[1], files[1]];
-        let verified = Command::new("openssl").args(args).output().unwrap();
+        let verify = ["verify", "-x509_strict", "-purpose", purpose, "-attime", &at.to_string()];
+        let trust = ["-CAfile", files[0], "-untrusted", files[1], files[1]];
+        let verified = Command::new("openssl").args(verify).args(trust).output().unwrap();
         assert!(verified.status.success(), "openssl: {}", text(&verified));
     }
     let shown = Command::new("openssl").args(["x509", "-noout", "-text", "-in", files[1]]).output().unwrap();

@@ -129,7 +129,7 @@ impl Rig {
     pub fn entry(&self, name: &str, more: &str) -> String {
         let uid = nix::unistd::getuid();
         format!(
-            "  - name: {name}\n    spiffe_id: spiffe://{}/{name}\n    node: [{{selectors: [\"node:attestor:join_token\"]}}]\n    selectors: [\"unix:uid:{uid}\"{more}]\n",
+            "  - name: {name}\n    spiffe_id: spiffe://{}/{name}\n    node: [\"node:attestor:join_token\"]\n    selectors: [\"unix:uid:{uid}\"{more}]\n",
             self.trust_domain
         )
     }
