@@ -5,13 +5,13 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use mayfly_sdk::settings::{self, Override, Settings};
+use mayfly_sdk::settings::{self, Log, Override, Settings};
 use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Exit, Failure};
-use crate::logging::{self, LogArgs, LogFormat};
+use crate::logging::{self, LogArgs};
 use crate::output::{Out, View};
 use crate::runtime::{self, ParentArgs};
 
@@ -44,8 +44,8 @@ pub(crate) trait Daemon: Settings {
     /// `MAYFLY_ISSUER`, `MAYFLY_AGENT`.
     const ENVIRONMENT: &'static str;
 
-    /// Level or filter, and form, of its log.
-    fn log(&self) -> (&str, Option<LogFormat>);
+    /// Its log.
+    fn log(&self) -> &Log;
 
     /// Runs it until `stop`.
     fn run(self, stop: CancellationToken) -> impl Future<Output = Result<(), Box<dyn Error>>>;
@@ -69,9 +69,10 @@ impl SettingsArgs {
             key: "trust_domain".to_owned(),
             value: name.clone(),
         });
-        let loaded = settings::load(file.as_deref(), D::ENVIRONMENT, flags.as_slice());
+        let loaded = settings::load::<D>(file.as_deref(), D::ENVIRONMENT, flags.as_slice());
         let settings = loaded
             .map_err(|problems| Failure::settings(format!("the settings of the {} do not hold", D::NAME), &problems))?;
+        logging::filter(&settings.log().level)?;
         Ok((file, settings))
     }
 
@@ -89,8 +90,7 @@ impl RunArgs {
     pub(crate) fn run<D: Daemon>(&self) -> Result<(), Failure> {
         runtime::follow_parent(&self.parent)?;
         let (_, settings) = self.settings.load::<D>()?;
-        let (level, format) = settings.log();
-        logging::start(&self.log, level, format)?;
+        logging::start(&self.log, settings.log())?;
         runtime::daemon(async {
             let (stop, _signals) = runtime::stop_on_signals()?;
             settings.run(stop).await.map_err(|error| {

@@ -3,11 +3,13 @@
 //! Everything goes through [`Out`], which turns a reader that went away (`mayfly ledger tail | head`) into a quiet end.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 
 use mayfly_sdk::Timestamp;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 /// How results and failures are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -46,15 +48,19 @@ impl Out {
     }
 }
 
-/// Waits until nobody reads standard output any more, for commands that may have nothing to write for long. Never ends where that
-/// cannot be known: on files.
+/// Waits until nobody reads standard output any more, for commands that may have nothing to write for long. Never ends for a file.
 pub(crate) async fn reader_gone() {
-    if let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR)
-        && stdout.ready(Interest::ERROR).await.is_ok()
-    {
-        return;
+    let (gone, told) = oneshot::channel();
+    // A thread that nobody joins: it waits for as long as the process lives, and costs nothing.
+    std::thread::spawn(move || {
+        let stdout = io::stdout();
+        let mut wait = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while poll(&mut wait, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        gone.send(()).ok();
+    });
+    if told.await.is_err() {
+        std::future::pending::<()>().await;
     }
-    std::future::pending().await
 }
 
 fn write_view(format: Format, view: &impl View, w: &mut dyn Write) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use mayfly_sdk::{
     TrustDomain, Ttl,
-    settings::{Directories, Problem, Settings},
+    settings::{Directories, Log, Problem, Settings},
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,8 @@ pub struct Config {
     pub web: WebConfig,
     /// The database.
     pub store: StoreConfig,
+    /// Log output.
+    pub log: Log,
 }
 
 /// Lifetimes of what is issued.
@@ -116,6 +118,7 @@ impl Default for Config {
             metrics: MetricsConfig::default(),
             web: WebConfig::default(),
             store: StoreConfig::default(),
+            log: Log::default(),
         }
     }
 }

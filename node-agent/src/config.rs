@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use mayfly_sdk::TrustDomain;
+pub use mayfly_sdk::settings::{Log, LogFormat};
 use serde::{Deserialize, Serialize};
 
 /// Settings of the node agent.
@@ -80,26 +81,6 @@ pub struct Metrics {
     pub listen: SocketAddr,
 }
 
-/// Log output.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// A level (`info`) or a filter (`info,mayfly_node_agent=debug`).
-    pub level: String,
-    /// For people or for machines.
-    pub format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 impl Config {
     /// The Workload API's socket.
     #[must_use]
@@ -129,11 +110,5 @@ impl Default for Limits {
 impl Default for Metrics {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9465)) }
-    }
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
     }
 }

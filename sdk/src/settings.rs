@@ -16,6 +16,7 @@
 
 mod directories;
 mod key;
+mod log;
 mod problem;
 mod sample;
 mod source;
@@ -29,6 +30,7 @@ use serde::de::DeserializeOwned;
 use toml::Value;
 
 pub use self::directories::Directories;
+pub use self::log::{Log, LogFormat};
 pub use self::problem::{Origin, Problem, Problems};
 pub use self::sample::{compare_sample, keys};
 

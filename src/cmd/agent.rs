@@ -3,12 +3,12 @@
 use std::error::Error;
 
 use clap::Subcommand;
-use mayfly_node_agent::config::{self, Config};
+use mayfly_node_agent::Config;
+use mayfly_sdk::settings::Log;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{Daemon, RunArgs, SettingsArgs};
 use crate::failure::Failure;
-use crate::logging::LogFormat;
 use crate::output::Out;
 
 #[derive(Debug, Subcommand)]
@@ -32,12 +32,8 @@ impl Daemon for Config {
     const NAME: &'static str = "agent";
     const ENVIRONMENT: &'static str = "MAYFLY_AGENT";
 
-    fn log(&self) -> (&str, Option<LogFormat>) {
-        let format = match self.log.format {
-            config::LogFormat::Text => LogFormat::Text,
-            config::LogFormat::Json => LogFormat::Json,
-        };
-        (&self.log.level, Some(format))
+    fn log(&self) -> &Log {
+        &self.log
     }
 
     async fn run(self, stop: CancellationToken) -> Result<(), Box<dyn Error>> {

@@ -4,11 +4,11 @@ use std::error::Error;
 
 use clap::Subcommand;
 use mayfly_issuer::Config;
+use mayfly_sdk::settings::Log;
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::{Daemon, RunArgs, SettingsArgs};
 use crate::failure::Failure;
-use crate::logging::LogFormat;
 use crate::output::Out;
 
 #[derive(Debug, Subcommand)]
@@ -32,8 +32,8 @@ impl Daemon for Config {
     const NAME: &'static str = "issuer";
     const ENVIRONMENT: &'static str = "MAYFLY_ISSUER";
 
-    fn log(&self) -> (&str, Option<LogFormat>) {
-        ("info", None)
+    fn log(&self) -> &Log {
+        &self.log
     }
 
     async fn run(self, stop: CancellationToken) -> Result<(), Box<dyn Error>> {
