@@ -30,7 +30,8 @@ pub struct Holdings {
     index: SelectorIndex<Arc<str>>,
     bundles: BTreeMap<TrustDomain, Arc<HeldBundle>>,
     denials: Denials,
-    problems: BTreeMap<String, node::EntryProblem>,
+    /// Entries that cannot be served, by uid; a newer build may.
+    problems: BTreeMap<String, (node::Entry, node::EntryProblem)>,
     needs: Arc<Needs>,
 }
 
@@ -152,15 +153,16 @@ impl Holdings {
     /// What this node cannot serve, in a stable order.
     #[must_use]
     pub fn problems(&self) -> Vec<node::EntryProblem> {
-        self.problems.values().cloned().collect()
+        self.problems.values().map(|(_, problem)| problem.clone()).collect()
     }
 
     /// The whole, as a snapshot on the wire: what a warm restart keeps.
     #[must_use]
     pub fn to_snapshot(&self) -> node::Snapshot {
+        let unserved = self.problems.values().map(|(entry, _)| entry);
         node::Snapshot {
             revision: Some(to_wire(self.revision)),
-            entries: self.entries.values().map(|entry| entry.wire().clone()).collect(),
+            entries: self.entries.values().map(|entry| entry.wire()).chain(unserved).cloned().collect(),
             bundles: self.bundles.values().map(|bundle| bundle.to_wire()).collect(),
             denials: Some(self.denials.to_wire()),
             done: true,
@@ -213,14 +215,14 @@ impl Holdings {
     fn put(&mut self, wire: node::Entry) {
         let uid = wire.uid.clone();
         self.remove(&uid);
-        match Entry::read(wire) {
+        match Entry::read(wire.clone()) {
             Ok(entry) => {
                 self.index.insert(entry.uid().clone(), entry.selectors());
                 self.entries.insert(entry.uid().clone(), Arc::new(entry));
             }
             Err(problem) => {
                 tracing::warn!(entry = uid, reason = problem.reason, what = problem.what, "an entry cannot be served");
-                self.problems.insert(uid, problem);
+                self.problems.insert(uid, (wire, problem));
             }
         }
     }

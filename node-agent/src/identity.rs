@@ -27,7 +27,7 @@ mod x509;
 
 use std::time::Duration;
 
-use mayfly_sdk::{Clock, TrustDomain};
+use mayfly_sdk::{Clock, InstanceId, TrustDomain};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,14 @@ impl Identities {
         let (x509, x509_minter) = Minter::new(trust_domain, link, usize::MAX, Some(soonest_end), clock);
         let (jwt, jwt_minter) = Minter::new(trust_domain, link, most_jwt_svids, None, clock);
         (Self { x509, jwt }, Minters { x509: x509_minter, jwt: jwt_minter })
+    }
+}
+
+impl Identities {
+    /// An instance has ended: what was its own goes with it.
+    pub(crate) fn forget_instance(&self, instance: InstanceId) {
+        self.x509.forget_instance(instance);
+        self.jwt.forget_instance(instance);
     }
 }
 

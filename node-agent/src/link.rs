@@ -224,7 +224,7 @@ impl Link {
         self.enrol_if_needed().await?;
         let issuer = self.address();
         self.set_state(LinkState::Connecting { issuer: issuer.clone() });
-        let dialed = dial::dial(&issuer, &self.tls).await?;
+        let dialed = dial::dial(&issuer, &self.tls, self.patience()).await?;
         Session::open(dialed.channel, issuer, &self.greeter, self.held()).await
     }
 
@@ -274,6 +274,11 @@ impl Link {
         let end = *self.soonest_end.borrow();
         let left = end.map(|end| end.saturating_sub(self.clock.monotonic())).filter(|left| !left.is_zero());
         left.map_or(LONGEST_PAUSE, |left| (left / 8).max(FIRST_PAUSE))
+    }
+
+    /// How long a handshake may take: less while identities in use near their end, so that another issuer is tried in time.
+    fn patience(&self) -> Duration {
+        (self.bound() * 2).clamp(Duration::from_secs(1), dial::HANDSHAKE_WITHIN)
     }
 
     /// Waits, but not longer than until the operator puts another join token in its place, where one could help.

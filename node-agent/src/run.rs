@@ -95,6 +95,7 @@ struct Components {
     streams: Streams,
     instances: Arc<Instances>,
     served: Served,
+    identities: Identities,
     warm: Option<(Warm, warm::Subject)>,
     ops: Ops,
     registry: Arc<Registry>,
@@ -151,7 +152,7 @@ impl Components {
         let api = WorkloadApi::new(Shared {
             trust_domain: config.trust_domain,
             link: view.clone(),
-            identities,
+            identities: identities.clone(),
             streams: streams.clone(),
             attestors: Attestors::new(),
             instances: Arc::clone(&instances),
@@ -165,7 +166,7 @@ impl Components {
         });
         let serve = Serve { listener, api, health: HealthReporter::new(), stop: stop.clone() };
         let warm = warm.map(|warm| (warm, subject));
-        Ok(Self { link, minters, streams, instances, served, warm, ops, registry, view, serve })
+        Ok(Self { link, minters, streams, instances, served, identities, warm, ops, registry, view, serve })
     }
 
     fn spawn(self, stop: &CancellationToken) -> JoinSet<Result<(), RunError>> {
@@ -176,11 +177,12 @@ impl Components {
                 Ok(())
             });
         };
-        let (mut deaths, served) = (self.instances.deaths(), self.served);
+        let (mut deaths, served, identities) = (self.instances.deaths(), self.served, self.identities);
         let halt = stop.clone();
         run(Box::pin(async move {
             while let Some(Some(dead)) = halt.run_until_cancelled(deaths.recv()).await {
                 served.remove(dead);
+                identities.forget_instance(dead);
             }
         }));
         let (instances, halt) = (self.instances, stop.clone());

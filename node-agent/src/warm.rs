@@ -67,7 +67,7 @@ impl Warm {
         let path = runtime_dir.join(FILE);
         let key = match mode {
             WarmRestart::Keyring => WarmKey::in_keyring(&path),
-            WarmRestart::File => WarmKey::in_file(key_file),
+            WarmRestart::File => WarmKey::in_file(key_file, &path),
             WarmRestart::Off => {
                 tracing::warn!(
                     remedy = "set warm_restart = \"keyring\"",

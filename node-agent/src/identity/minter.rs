@@ -28,6 +28,8 @@ const MOST_IN_FLIGHT: usize = 4;
 const LOOK_AHEAD: Duration = Duration::from_secs(2);
 /// The wall clock is looked at again at least this often.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// The bound of the first pause after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How often what the issuer refused for good is tried again while somebody waits for it.
 const SELDOM: Duration = Duration::from_secs(30);
 /// A wall clock that has moved this much against the monotonic one has jumped.
@@ -57,8 +59,12 @@ pub(crate) struct Minter<C: Credential> {
     ready: Vec<Arc<Slot<C>>>,
     failing: HashMap<SlotKey<C>, Failing>,
     in_flight: JoinSet<Vec<Minted<C>>>,
-    /// A call over this connection failed as if it were gone; nothing more is sent until there is another.
-    connection_lost: bool,
+    /// A call failed as if the connection were gone: nothing is sent until there is another one, or until then in case it is not.
+    resume_at: Duration,
+    connection: Backoff,
+    /// Credentials have come or gone since [`Self::tell_soonest_end`] looked, and when it may look again.
+    ends_changed: bool,
+    tell_at: Duration,
     soonest_end: Option<watch::Sender<Option<Duration>>>,
     counters: MintCounters,
     /// Wall clock less monotonic clock, milliseconds.
@@ -94,7 +100,10 @@ impl<C: Credential> Minter<C> {
             ready: Vec::new(),
             failing: HashMap::new(),
             in_flight: JoinSet::new(),
-            connection_lost: false,
+            resume_at: Duration::ZERO,
+            connection: Backoff::new(FIRST_PAUSE, SELDOM),
+            ends_changed: true,
+            tell_at: Duration::ZERO,
             soonest_end,
             counters: MintCounters::default(),
             offset_ms: 0,
@@ -119,17 +128,14 @@ impl<C: Credential> Minter<C> {
         loop {
             self.flush();
             self.tell_soonest_end();
-            let due_in = self
-                .schedule
-                .first()
-                .map_or(LOOK_AGAIN, |at| at.saturating_sub(self.clock.monotonic()).min(LOOK_AGAIN));
+            let wake_in = self.wake_in();
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(slot) = self.wants.recv() => self.wanted(slot),
                 Some(minted) = self.in_flight.join_next() => self.settle(minted.unwrap_or_default()),
                 Ok(()) = self.holdings.changed() => self.reconcile(),
                 Ok(()) = self.issuer.changed() => self.connected(),
-                () = tokio::time::sleep(due_in) => self.look_at_due(),
+                () = tokio::time::sleep(wake_in) => self.look_at_due(),
             }
         }
     }
@@ -156,7 +162,10 @@ impl<C: Credential> Minter<C> {
 
     /// Sends what is ready, the most urgent first, as far as there is a connection with room.
     fn flush(&mut self) {
-        let Some(client) = self.issuer.borrow().clone().filter(|_| !self.connection_lost) else { return };
+        if self.resume_at > self.clock.monotonic() {
+            return;
+        }
+        let Some(client) = self.issuer.borrow().clone() else { return };
         let Some(own) = self.holdings.borrow().bundle(&self.trust_domain).cloned() else { return };
         let now = self.clock.monotonic();
         while !self.ready.is_empty() && self.in_flight.len() < MOST_IN_FLIGHT {
@@ -201,6 +210,8 @@ impl<C: Credential> Minter<C> {
 
     fn succeeded(&mut self, slot: &Arc<Slot<C>>, held: Held<C>) {
         slot.unqueue();
+        self.connection.succeeded();
+        self.ends_changed = true;
         self.failing.remove(&slot.key);
         let renewed = slot.held().is_some();
         if renewed {
@@ -241,29 +252,32 @@ impl<C: Credential> Minter<C> {
             // Stays queued, and goes out over the next connection. Whoever waits learns why it takes longer.
             slot.state.send_modify(|state| state.refused = Some(Arc::new(refusal)));
             self.ready.push(Arc::clone(slot));
-            self.connection_lost = true;
+            if self.resume_at <= now {
+                self.resume_at = now + FIRST_PAUSE + self.connection.failed(None);
+            }
             return;
         }
         slot.unqueue();
         let failing = self
             .failing
             .entry(slot.key.clone())
-            .or_insert_with(|| Failing { backoff: Backoff::new(Duration::from_millis(250), SELDOM), not_before: now });
+            .or_insert_with(|| Failing { backoff: Backoff::new(FIRST_PAUSE, SELDOM), not_before: now });
         let pause = match again {
-            Again::After(least) => failing.backoff.failed(Some(least)),
+            Again::After(_) => failing.backoff.failed(None),
             Again::Seldom | Again::WhenConnected => SELDOM,
         };
-        // While it still holds something, its end is what counts.
+        // While it still holds something, its end is what counts; but never less than the issuer asks for.
         let left = slot.held().map(|held| held.life().remaining(now)).filter(|left| !left.is_zero());
-        let pause = left.map_or(pause, |left| pause.min((left / 8).max(Duration::from_millis(250))));
-        failing.not_before = now + pause;
+        let pause = left.map_or(pause, |left| pause.min((left / 8).max(FIRST_PAUSE)));
+        let asked = if let Again::After(least) = again { least } else { Duration::ZERO };
+        failing.not_before = now + asked + pause;
         self.schedule.add(failing.not_before, slot);
         slot.state.send_modify(|state| state.refused = Some(Arc::new(refusal)));
     }
 
     /// Another connection stands: everything that failed may be tried again at once.
     fn connected(&mut self) {
-        self.connection_lost = false;
+        self.resume_at = Duration::ZERO;
         if self.issuer.borrow_and_update().is_some() {
             for slot in self.table.slots() {
                 if self.failing.remove(&slot.key).is_some() && slot.is_in_use(self.clock.monotonic()) && slot.queue() {
@@ -320,6 +334,7 @@ impl<C: Credential> Minter<C> {
         if !jumped && self.schedule.first().is_none_or(|at| at > now) {
             return;
         }
+        self.ends_changed = true;
         let slots = if jumped { self.table.slots() } else { self.schedule.take_until(now + LOOK_AHEAD) };
         for slot in slots {
             let retry_at = self.failing.get(&slot.key).map(|failing| failing.not_before);
@@ -353,12 +368,25 @@ impl<C: Credential> Minter<C> {
         }
     }
 
-    fn tell_soonest_end(&self) {
-        let Some(soonest_end) = &self.soonest_end else { return };
+    /// Looks for the first credential to end, at most once a second: it steers pauses, and looking takes time.
+    fn tell_soonest_end(&mut self) {
         let now = self.clock.monotonic();
+        let may_look = self.ends_changed && now >= self.tell_at;
+        let Some(soonest_end) = self.soonest_end.as_ref().filter(|_| may_look) else { return };
+        self.ends_changed = false;
+        self.tell_at = now + Duration::from_secs(1);
         let ends = self.table.slots().into_iter().filter(|slot| slot.is_in_use(now)).filter_map(|slot| slot.held());
         let soonest = ends.map(|held| held.life().ends()).filter(|end| *end > now).min();
         soonest_end.send_if_modified(|told| std::mem::replace(told, soonest) != soonest);
+    }
+
+    /// How long until something is due.
+    fn wake_in(&self) -> Duration {
+        let now = self.clock.monotonic();
+        let resume = Some(self.resume_at).filter(|at| *at > now && !self.ready.is_empty());
+        let tell = Some(self.tell_at).filter(|at| *at > now && self.ends_changed && self.soonest_end.is_some());
+        let next = [self.schedule.first(), resume, tell].into_iter().flatten().min();
+        next.map_or(LOOK_AGAIN, |at| at.saturating_sub(now).min(LOOK_AGAIN))
     }
 
     fn offset_ms(&self) -> i64 {

@@ -30,6 +30,10 @@ impl SubjectKey {
         &self.entry
     }
 
+    pub(super) fn instance(&self) -> Option<InstanceId> {
+        self.instance
+    }
+
     pub(super) fn of_parts(entry: Arc<str>, instance: Option<InstanceId>, facts: Arc<[Selector]>) -> Self {
         Self { entry, instance, facts }
     }

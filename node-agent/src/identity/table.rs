@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_sdk::{Clock, Refusal};
+use mayfly_sdk::{Clock, InstanceId, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
@@ -74,6 +74,11 @@ impl<C: Credential> Table<C> {
     /// How many slots there are.
     pub(crate) fn len(&self) -> usize {
         self.0.slots.lock().len()
+    }
+
+    /// An instance has ended: what was its own goes with it.
+    pub(crate) fn forget_instance(&self, instance: InstanceId) {
+        self.0.slots.lock().retain(|key, _| key.subject.instance() != Some(instance));
     }
 
     /// Forgets a slot, unless somebody uses it. Whether it was forgotten.

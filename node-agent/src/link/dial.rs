@@ -15,8 +15,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-/// How long a handshake may take, TCP and TLS each.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a handshake may take at most, TCP and TLS each.
+pub(super) const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// An idle connection is asked for a sign of life this often, so that an issuer that vanished is noticed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -28,29 +28,24 @@ pub(super) struct Dialed {
     pub(super) exporter: [u8; 32],
 }
 
-/// Connects to `address` (`host:port`).
+/// Connects to `address` (`host:port`); TCP and TLS may take `within` each.
 ///
 /// # Errors
 /// [`Reason::PeerUnreachable`], [`Reason::HandshakeTimeout`], [`Reason::HandshakeFailed`], or the reason why the issuer's chain is not
 /// believed.
-pub(super) async fn dial(address: &str, tls: &ClientTls) -> Result<Dialed, Refusal> {
+pub(super) async fn dial(address: &str, tls: &ClientTls, within: Duration) -> Result<Dialed, Refusal> {
     let unreachable = |error: io::Error| {
         Refusal::new(Reason::PeerUnreachable, format!("cannot connect to the issuer at {address}: {error}"))
     };
     let late = |_| Refusal::new(Reason::HandshakeTimeout, format!("the issuer at {address} did not answer in time"));
-    let tcp = tokio::time::timeout(HANDSHAKE_WITHIN, TcpStream::connect(address))
-        .await
-        .map_err(late)?
-        .map_err(unreachable)?;
+    let tcp = tokio::time::timeout(within, TcpStream::connect(address)).await.map_err(late)?.map_err(unreachable)?;
     tcp.set_nodelay(true).map_err(unreachable)?;
     // Not sent (the configuration switches SNI off) and not compared: the issuer is authorized by its SPIFFE ID.
     let name =
         ServerName::try_from("issuer.invalid").map_err(|error| Refusal::new(Reason::TlsSetup, error.to_string()))?;
     let handshake = TlsConnector::from(tls.rustls()).connect(name, tcp);
-    let stream = tokio::time::timeout(HANDSHAKE_WITHIN, handshake)
-        .await
-        .map_err(late)?
-        .map_err(|error| refusal_of(address, &error))?;
+    let stream =
+        tokio::time::timeout(within, handshake).await.map_err(late)?.map_err(|error| refusal_of(address, &error))?;
     let mut exporter = [0; 32];
     stream
         .get_ref()

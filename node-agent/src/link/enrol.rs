@@ -35,7 +35,7 @@ impl Link {
         })?;
         let issuer = self.begin();
         tracing::info!(node = %id, issuer, "the node's SVID has expired; attesting by its enrolled key");
-        let dialed = dial(&issuer, &self.anonymous_tls).await?;
+        let dialed = dial(&issuer, &self.anonymous_tls, self.patience()).await?;
         let attested = attest(dialed, &self.key, Evidence::EnrolledKey(&id), &self.greeter).await?;
         let fingerprint = record.token_fingerprint.clone();
         self.enrolled(attested, fingerprint).await
@@ -54,7 +54,7 @@ impl Link {
         let issuer = self.begin();
         tracing::info!(issuer, "attesting by a join token");
         let tls = self.first_contact(token).await?;
-        let dialed = dial(&issuer, &tls).await?;
+        let dialed = dial(&issuer, &tls, self.patience()).await?;
         let attested = attest(dialed, &self.key, Evidence::JoinToken(token), &self.greeter).await;
         if attested.as_ref().is_err_and(|refusal| a_token_helps(refusal.reason)) {
             self.refused_token = Some(token.fingerprint());

@@ -8,7 +8,7 @@ use mayfly_sdk::tls::ClientTls;
 use mayfly_sdk::{Reason, Refusal};
 
 use super::backoff::Backoff;
-use super::dial::{Dialed, dial};
+use super::dial::{Dialed, HANDSHAKE_WITHIN, dial};
 use super::record::PendingRenewal;
 use super::session::NodeClient;
 
@@ -53,7 +53,7 @@ impl Renewal {
         let pause = self.pause();
         self.step = Some(Box::pin(async move {
             tokio::time::sleep(pause).await;
-            dial(&address, &tls).await.map(Renewed::Dialed)
+            dial(&address, &tls, HANDSHAKE_WITHIN).await.map(Renewed::Dialed)
         }));
     }
 

@@ -13,52 +13,58 @@ use crate::hardening::keyring::{self, KEY_BYTES};
 /// How much longer sealed bytes are than plain ones, without the nonce.
 pub(super) const OVERHEAD: usize = 16;
 /// What is sealed says what it is.
-const CONTEXT: &[u8] = b"mayfly warm state v1";
+const CONTEXT: &[u8] = b"mayfly warm state v1\0";
+/// The name of the key in the keyring.
+const NAME: &str = "mayfly-agent-warm";
 
 /// The key under which the warm state is sealed.
 #[derive(Debug)]
-pub(crate) struct WarmKey(LessSafeKey);
+pub(crate) struct WarmKey {
+    key: LessSafeKey,
+    /// What is sealed is bound to: what it is, and where it is kept.
+    context: Vec<u8>,
+}
 
 impl WarmKey {
-    /// The key that the kernel keeps for this user and this path; made where there is none.
+    /// The key that the kernel keeps for this user, for the state at `path`; made where there is none.
     ///
     /// # Errors
     /// The kernel's: often forbidden in containers.
     pub(super) fn in_keyring(path: &Path) -> io::Result<Self> {
-        // One user may run several agents.
-        let place = ring::digest::digest(&ring::digest::SHA256, path.as_os_str().as_bytes());
-        let name = format!("mayfly-agent-warm-{}", hex::encode(place));
-        if let Some(key) = keyring::load(&name)? {
-            return Self::of(&key);
+        // One key for all agents of the user, since the kernel lets it have 200 only; which agent's state it is, the state says.
+        if let Some(key) = keyring::load(NAME)? {
+            return Self::of(&key, path);
         }
-        let key = fresh()?;
-        keyring::store(&name, &key)?;
-        Self::of(&*key)
+        keyring::store(NAME, &*fresh()?)?;
+        // Another agent may have stored one at the same moment: the last one counts for both.
+        let key = keyring::load(NAME)?.ok_or_else(|| io::Error::other("the keyring lost the key"))?;
+        Self::of(&key, path)
     }
 
-    /// The key in a file; made (0600) where there is none.
+    /// The key in `file`, for the state at `path`; made (0600) where there is none.
     ///
     /// # Errors
     /// The file cannot be read or made, others may read it, or it is no key.
-    pub(super) fn in_file(path: &Path) -> io::Result<Self> {
-        match std::fs::metadata(path) {
+    pub(super) fn in_file(file: &Path, path: &Path) -> io::Result<Self> {
+        match std::fs::metadata(file) {
             Ok(metadata) if metadata.mode() & 0o077 != 0 => Err(io::Error::other("others may read the key file")),
-            Ok(_) => Self::of(&Zeroizing::new(std::fs::read(path)?)),
+            Ok(_) => Self::of(&Zeroizing::new(std::fs::read(file)?), path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = fresh()?;
-                let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+                let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(file)?;
                 file.write_all(&*key)?;
                 file.sync_all()?;
-                Self::of(&*key)
+                Self::of(&*key, path)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn of(key: &[u8]) -> io::Result<Self> {
+    fn of(key: &[u8], path: &Path) -> io::Result<Self> {
         let key = UnboundKey::new(&AES_256_GCM, key)
             .map_err(|ring::error::Unspecified| io::Error::other("it is not a key of 32 bytes"))?;
-        Ok(Self(LessSafeKey::new(key)))
+        let context = [CONTEXT, path.as_os_str().as_bytes()].concat();
+        Ok(Self { key: LessSafeKey::new(key), context })
     }
 
     /// Seals in place. The nonce, which goes before what was sealed.
@@ -68,7 +74,8 @@ impl WarmKey {
     pub(super) fn seal(&self, bytes: &mut Vec<u8>) -> io::Result<[u8; NONCE_LEN]> {
         let mut nonce = [0; NONCE_LEN];
         random(&mut nonce)?;
-        let sealed = self.0.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(CONTEXT), bytes);
+        let sealed =
+            self.key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&self.context), bytes);
         sealed.map_err(|ring::error::Unspecified| io::Error::other("it cannot be sealed"))?;
         Ok(nonce)
     }
@@ -80,7 +87,7 @@ impl WarmKey {
     pub(super) fn open(&self, mut bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<Vec<u8>>> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it was sealed under another key, or was changed");
         let (nonce, sealed) = bytes.split_first_chunk_mut::<NONCE_LEN>().ok_or_else(invalid)?;
-        let plain = self.0.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(CONTEXT), sealed);
+        let plain = self.key.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(&self.context), sealed);
         let length = plain.map_err(|ring::error::Unspecified| invalid())?.len();
         bytes.truncate(NONCE_LEN + length);
         bytes.drain(..NONCE_LEN);
@@ -107,15 +114,17 @@ mod tests {
     #[test]
     fn what_is_sealed_opens_under_the_same_key_only_and_unchanged() {
         let temp = tempfile::tempdir().unwrap();
-        let key = WarmKey::in_file(&temp.path().join("key")).unwrap();
+        let key = WarmKey::in_file(&temp.path().join("key"), Path::new("/state")).unwrap();
         let mut bytes = b"secret".to_vec();
         let nonce = key.seal(&mut bytes).unwrap();
         assert_eq!(bytes.len(), 6 + OVERHEAD);
         let sealed = Zeroizing::new([&nonce[..], &bytes].concat());
-        let again = WarmKey::in_file(&temp.path().join("key")).unwrap();
+        let again = WarmKey::in_file(&temp.path().join("key"), Path::new("/state")).unwrap();
         assert_eq!(again.open(sealed.clone()).unwrap().as_slice(), b"secret");
-        let other = WarmKey::in_file(&temp.path().join("other")).unwrap();
+        let other = WarmKey::in_file(&temp.path().join("other"), Path::new("/state")).unwrap();
         assert!(other.open(sealed.clone()).is_err());
+        let elsewhere = WarmKey::in_file(&temp.path().join("key"), Path::new("/other")).unwrap();
+        assert!(elsewhere.open(sealed.clone()).is_err(), "the state of another agent");
         let mut changed = sealed.clone();
         changed[NONCE_LEN] ^= 1;
         assert!(key.open(changed).is_err());
@@ -127,8 +136,8 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("key");
-        WarmKey::in_file(&path).unwrap();
+        WarmKey::in_file(&path, Path::new("/state")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(WarmKey::in_file(&path).is_err());
+        assert!(WarmKey::in_file(&path, Path::new("/state")).is_err());
     }
 }

@@ -101,7 +101,7 @@ impl<V: View> Following<V> {
             self.open.written(revision);
         }
         let next = match self.sent {
-            Some(_) => self.next_change().await,
+            Some(_) => self.next_after(None).await,
             None => self.first().await,
         };
         match next {
@@ -118,18 +118,23 @@ impl<V: View> Following<V> {
     }
 
     async fn first(&mut self) -> Result<(V::Message, Revision), Refusal> {
-        self.shared.entitlement_of_newcomer(&self.caller).await?;
-        self.next_change().await
+        self.holdings.mark_unchanged();
+        let entitlement = self.shared.entitlement_of_newcomer(&self.caller).await?;
+        self.next_after(Some(entitlement)).await
     }
 
-    /// Waits until there is something to say that was not said before.
-    async fn next_change(&mut self) -> Result<(V::Message, Revision), Refusal> {
+    /// Waits until there is something to say that was not said before. `known`: what was found out a moment ago.
+    async fn next_after(&mut self, mut known: Option<Entitlement>) -> Result<(V::Message, Revision), Refusal> {
         let mut since = None;
         loop {
             self.may_go_on()?;
-            self.holdings.mark_unchanged();
+            let entitlement = if let Some(known) = known.take() {
+                known
+            } else {
+                self.holdings.mark_unchanged();
+                self.entitlement().await?
+            };
             self.view.mark_seen();
-            let entitlement = self.entitlement().await?;
             let revision = entitlement.revision;
             let started: Instant = *since.get_or_insert_with(Instant::now);
             let deadline = match self.view.render(&self.shared, &entitlement) {
@@ -187,7 +192,9 @@ impl<V: View> Following<V> {
     }
 
     async fn wait(&mut self, deadline: Option<Instant>, entitlement: &Entitlement) -> Result<(), Refusal> {
-        let look_again = entitlement.expires_at().map(|_| Instant::now() + LOOK_AGAIN);
+        let now = self.shared.clock.now();
+        let look_again =
+            entitlement.expires_at().map(|end| Instant::now() + end.remaining(now).duration().min(LOOK_AGAIN));
         let until = deadline.into_iter().chain(look_again).min();
         let alarm = async {
             match until {
