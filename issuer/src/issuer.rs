@@ -158,6 +158,8 @@ impl Parts<'_> {
         tracing::info!(trust_domain = %self.directory.trust_domain(), listen = %self.config.listen, "issuer ready");
 
         let first = tokio::select! {
+            // First: the parts end because of it, and then they did not end by themselves.
+            biased;
             () = self.stop.cancelled() => None,
             ended = parts.join_next() => ended,
         };

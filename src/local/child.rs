@@ -86,7 +86,8 @@ impl Child {
             Failure::new(Exit::Bug, "bug", what, why, "report it with its log")
         };
         match timeout(END, self.process.wait()).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(self.ended(&status.to_string())),
             Ok(Err(error)) => Err(failed(&error.to_string())),
             Err(_) => Err(failed("it was killed after 10 s")),
         }
