@@ -1,1 +1,18 @@
-fn main(){}
+//! Mayfly end to end: real issuers, node agents and workloads, each a process with its own addresses and directories.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test root"
+)]
+
+mod rotation;
+mod traffic;
+
+/// Whether the long forms were asked for (`tests/full`).
+fn full() -> bool {
+    std::env::var_os("MAYFLY_TESTS").is_some_and(|forms| forms == "full")
+}

@@ -18,7 +18,7 @@ impl Rig {
         let state = self.agent_dir(name);
         if !state.exists() {
             std::fs::create_dir_all(&state).unwrap();
-            let token = self.run(&["join-token", "create"]);
+            let token = self.run(&["join-token", "create", "--spiffe-id", name]);
             assert!(token.status.success(), "join-token create: {}", String::from_utf8_lossy(&token.stderr));
             std::fs::write(state.join("token"), token.stdout).unwrap();
         }

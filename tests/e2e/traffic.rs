@@ -1,0 +1,207 @@
+//! Two workloads that never stop calling each other, while everything under them stops and starts.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mayfly_rig::Rig;
+use mayfly_sdk::{
+    Clock,
+    client::{Endpoint, Source, X509Context},
+    tls::{self, Authorizer, ClientAuth, ClientTls, Options, ServerTls, TlsConnection},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// Between two calls of a workload.
+const EVERY: Duration = Duration::from_millis(20);
+/// Lifetime of the SVIDs.
+const TTL_S: u64 = 20;
+/// A kept connection is replaced this long before it ends.
+const BEFORE_END: Duration = Duration::from_secs(2);
+
+#[test]
+fn workloads_do_not_notice_that_the_issuer_stops_and_the_agent_restarts() {
+    let mut rig = Rig::new(&[("ttl.allow_short_ttl", "true"), ("ttl.x509", "\"20s\"")]);
+    rig.start_issuer();
+    rig.start_agent("a");
+    rig.start_agent("b");
+    for name in ["a", "b"] {
+        let td = &rig.trust_domain;
+        rig.apply(&format!(
+            "  - name: {name}\n    spiffe_id: spiffe://{td}/{name}\n    node: [spiffe://{td}/mayfly/node/join_token/{name}]\n    selectors: [\"unix:uid:{}\"]\n",
+            nix::unistd::getuid()
+        ));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let traffic = Traffic::default();
+    let (endpoints, ended) = ([rig.endpoint("a"), rig.endpoint("b")], Arc::clone(&traffic.ended));
+    let running = runtime.spawn(run(endpoints, rig.trust_domain.clone(), traffic.clone()));
+    traffic.until("both workloads call", 20, |traffic| traffic.good.load(Ordering::Relaxed) > 20);
+
+    let rounds = if crate::full() { 14 } else { 2 };
+    for round in 0..rounds {
+        let renewals = traffic.renewals.load(Ordering::Relaxed);
+        traffic.until("both SVIDs are renewed", 30, |traffic| traffic.renewals.load(Ordering::Relaxed) >= renewals + 2);
+        // Renewed at half of their life at the latest; the issuer is away from just before that for nine tenths of what
+        // is left to them then.
+        std::thread::sleep(Duration::from_secs(TTL_S * 4 / 10));
+        rig.stop_issuer();
+        let away = Instant::now();
+        if round % 2 == 0 {
+            rig.stop_agent("a");
+            rig.launch_agent("a");
+        }
+        std::thread::sleep(Duration::from_secs(TTL_S / 10 + TTL_S / 2 * 9 / 10).saturating_sub(away.elapsed()));
+        rig.launch_issuer();
+    }
+    let renewals = traffic.renewals.load(Ordering::Relaxed);
+    traffic.until("both SVIDs are renewed again", 30, |traffic| traffic.renewals.load(Ordering::Relaxed) >= renewals + 2);
+    ended.store(true, Ordering::Relaxed);
+    runtime.block_on(running).unwrap();
+
+    let (good, failed) = (traffic.good.load(Ordering::Relaxed), traffic.failed.load(Ordering::Relaxed));
+    eprintln!("{good} calls, {failed} failed, {} renewals", traffic.renewals.load(Ordering::Relaxed));
+    assert_eq!(failed, 0, "of {} calls; agent a:\n{}", good + failed, rig.agent_log("a"));
+    assert!(good > 1000, "only {good} calls were made");
+}
+
+/// What both workloads count.
+#[derive(Clone, Default)]
+struct Traffic {
+    good: Arc<AtomicU32>,
+    failed: Arc<AtomicU32>,
+    renewals: Arc<AtomicU32>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Traffic {
+    fn until(&self, what: &str, seconds: u64, reached: impl Fn(&Self) -> bool) {
+        mayfly_rig::eventually(what, seconds, || reached(self).then_some(()));
+    }
+
+    fn count(&self, outcome: io::Result<()>) {
+        match outcome {
+            Ok(()) => self.good.fetch_add(1, Ordering::Relaxed),
+            Err(error) => {
+                eprintln!("a call failed: {error} ({:?})", error.kind());
+                self.failed.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+async fn run(endpoints: [String; 2], trust_domain: String, traffic: Traffic) {
+    let id = |name: &str| format!("spiffe://{trust_domain}/{name}").parse::<mayfly_sdk::SpiffeId>().unwrap();
+    let [a, b] = endpoints.map(|endpoint| Source::<X509Context>::start(endpoint.parse::<Endpoint>().unwrap()));
+    for source in [&a, &b] {
+        source.ready(Duration::from_secs(20)).await.unwrap();
+    }
+    let clock = Clock::system();
+    let mut tasks = JoinSet::new();
+    for (own, peer, peer_id) in [(&a, &b, id("b")), (&b, &a, id("a"))] {
+        let own_id = own.current().unwrap().default_svid().spiffe_id().clone();
+        let clients = ClientAuth::Required(Authorizer::exact(own_id));
+        let server = ServerTls::new(peer.credentials(), peer.trust(), clients, &clock, &Options::default()).unwrap();
+        let authorizer = Authorizer::exact(peer_id);
+        let client = ClientTls::new(own.credentials(), own.trust(), authorizer, &clock, &Options::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(serve(listener, server));
+        // The server closes a connection when the client's certificate expires, and only the client knows that one's.
+        let svid_of = own.clone();
+        let own_end = move || {
+            let left = svid_of.current().unwrap().default_svid().validity().remaining(Clock::system().now());
+            tokio::time::Instant::now() + Duration::from_secs(left.as_s().into())
+        };
+        tasks.spawn(call(address, client, own_end, traffic.clone()));
+        let (mut changes, traffic) = (own.changes(), traffic.clone());
+        tasks.spawn(async move {
+            let mut last = Vec::new();
+            while let Some(change) = changes.next().await {
+                let serial = change.unwrap().default_svid().serial().to_vec();
+                if !last.is_empty() && last != serial {
+                    traffic.renewals.fetch_add(1, Ordering::Relaxed);
+                }
+                last = serial;
+            }
+        });
+    }
+    while !traffic.ended.load(Ordering::Relaxed) {
+        tokio::time::sleep(EVERY).await;
+    }
+    tasks.shutdown().await;
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+async fn serve(listener: TcpListener, tls: ServerTls) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let tls = tls.clone();
+        connections.spawn(async move {
+            let Ok(mut connection) = tls::accept(stream, &tls).await else { return };
+            let mut said = [0; 4];
+            while connection.read_exact(&mut said).await.is_ok() && connection.write_all(&said).await.is_ok() {}
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Every second call on a new connection, the others on one that is kept while it lasts.
+async fn call(
+    address: std::net::SocketAddr,
+    tls: ClientTls,
+    own_end: impl Fn() -> tokio::time::Instant,
+    traffic: Traffic,
+) {
+    let mut kept: Option<(TlsConnection, tokio::time::Instant)> = None;
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for n in 0_u64.. {
+        ticks.tick().await;
+        if traffic.ended.load(Ordering::Relaxed) {
+            return;
+        }
+        if n % 2 == 0 {
+            traffic.count(async { ping(&mut connect(address, &tls).await?).await }.await);
+            continue;
+        }
+        let outcome = async {
+            let soon = tokio::time::Instant::now() + BEFORE_END;
+            let (mut connection, end) = match kept.take().filter(|(_, end)| *end > soon) {
+                Some(kept) => kept,
+                None => {
+                    let own_end = own_end();
+                    let connection = connect(address, &tls).await?;
+                    let end = connection.ends_at().map_or(own_end, |peers| peers.min(own_end));
+                    (connection, end)
+                }
+            };
+            ping(&mut connection).await?;
+            kept = Some((connection, end));
+            Ok(())
+        };
+        traffic.count(outcome.await);
+    }
+}
+
+async fn connect(address: std::net::SocketAddr, tls: &ClientTls) -> io::Result<TlsConnection> {
+    tls::connect(TcpStream::connect(address).await?, tls).await.map_err(io::Error::other)
+}
+
+async fn ping(connection: &mut TlsConnection) -> io::Result<()> {
+    let mut answer = [0; 4];
+    connection.write_all(b"ping").await?;
+    connection.read_exact(&mut answer).await?;
+    if &answer == b"ping" { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
