@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -64,7 +64,8 @@ fn workloads_do_not_notice_that_the_issuer_stops_and_the_agent_restarts() {
         rig.launch_issuer();
     }
     let renewals = traffic.renewals.load(Ordering::Relaxed);
-    traffic.until("both SVIDs are renewed again", 30, |traffic| traffic.renewals.load(Ordering::Relaxed) >= renewals + 2);
+    traffic
+        .until("both SVIDs are renewed again", 30, |traffic| traffic.renewals.load(Ordering::Relaxed) >= renewals + 2);
     ended.store(true, Ordering::Relaxed);
     runtime.block_on(running).unwrap();
 
@@ -117,17 +118,15 @@ async fn run(endpoints: [String; 2], trust_domain: String, traffic: Traffic) {
         let address = listener.local_addr().unwrap();
         tasks.spawn(serve(listener, server));
         // The server closes a connection when the client's certificate expires, and only the client knows that one's.
-        let svid_of = own.clone();
-        let own_end = move || {
-            let left = svid_of.current().unwrap().default_svid().validity().remaining(Clock::system().now());
-            tokio::time::Instant::now() + Duration::from_secs(left.as_s().into())
-        };
-        tasks.spawn(call(address, client, own_end, traffic.clone()));
+        let own_end = Arc::new(Mutex::new(end_of(&own.current().unwrap())));
+        tasks.spawn(call(address, client, Arc::clone(&own_end), traffic.clone()));
         let (mut changes, traffic) = (own.changes(), traffic.clone());
         tasks.spawn(async move {
             let mut last = Vec::new();
             while let Some(change) = changes.next().await {
-                let serial = change.unwrap().default_svid().serial().to_vec();
+                let context = change.unwrap();
+                *own_end.lock().unwrap() = end_of(&context);
+                let serial = context.default_svid().serial().to_vec();
                 if !last.is_empty() && last != serial {
                     traffic.renewals.fetch_add(1, Ordering::Relaxed);
                 }
@@ -141,6 +140,11 @@ async fn run(endpoints: [String; 2], trust_domain: String, traffic: Traffic) {
     tasks.shutdown().await;
     a.shutdown().await;
     b.shutdown().await;
+}
+
+fn end_of(context: &X509Context) -> tokio::time::Instant {
+    let left = context.default_svid().validity().remaining(Clock::system().now());
+    tokio::time::Instant::now() + Duration::from_secs(left.as_s().into())
 }
 
 async fn serve(listener: TcpListener, tls: ServerTls) {
@@ -161,7 +165,7 @@ async fn serve(listener: TcpListener, tls: ServerTls) {
 async fn call(
     address: std::net::SocketAddr,
     tls: ClientTls,
-    own_end: impl Fn() -> tokio::time::Instant,
+    own_end: Arc<Mutex<tokio::time::Instant>>,
     traffic: Traffic,
 ) {
     let mut kept: Option<(TlsConnection, tokio::time::Instant)> = None;
@@ -181,7 +185,7 @@ async fn call(
             let (mut connection, end) = match kept.take().filter(|(_, end)| *end > soon) {
                 Some(kept) => kept,
                 None => {
-                    let own_end = own_end();
+                    let own_end = *own_end.lock().unwrap();
                     let connection = connect(address, &tls).await?;
                     let end = connection.ends_at().map_or(own_end, |peers| peers.min(own_end));
                     (connection, end)
