@@ -23,8 +23,10 @@ use tokio::{
 
 /// Between two calls of a workload.
 const EVERY: Duration = Duration::from_millis(20);
-/// Lifetime of the SVIDs.
-const TTL_S: u64 = 20;
+/// What is left of a 20 s SVID just before the earliest moment at which it is renewed.
+const RENEWED_WITH: std::ops::Range<Duration> = Duration::from_millis(11_000)..Duration::from_millis(11_400);
+/// Certificates count whole seconds.
+const MARGIN: Duration = Duration::from_millis(500);
 /// A kept connection is replaced this long before it ends.
 const BEFORE_END: Duration = Duration::from_secs(2);
 
@@ -49,18 +51,18 @@ fn workloads_do_not_notice_that_the_issuer_stops_and_the_agent_restarts() {
 
     let rounds = if crate::full() { 14 } else { 2 };
     for round in 0..rounds {
-        let renewals = traffic.renewals.load(Ordering::Relaxed);
-        traffic.until("both SVIDs are renewed", 30, |traffic| traffic.renewals.load(Ordering::Relaxed) >= renewals + 2);
-        // Renewed at half of their life at the latest; the issuer is away from just before that for nine tenths of what
-        // is left to them then.
-        std::thread::sleep(Duration::from_secs(TTL_S * 4 / 10));
-        rig.stop_issuer();
+        // Renewed from 45 % of their life on: just before that the issuer goes away, for nine tenths of what is left then.
+        let window = mayfly_rig::eventually("an SVID is about to be renewed", 60, || {
+            let left = traffic.soonest_end();
+            (RENEWED_WITH.start..RENEWED_WITH.end).contains(&left).then_some(left)
+        });
         let away = Instant::now();
+        rig.stop_issuer();
         if round % 2 == 0 {
             rig.stop_agent("a");
             rig.launch_agent("a");
         }
-        std::thread::sleep(Duration::from_secs(TTL_S / 10 + TTL_S / 2 * 9 / 10).saturating_sub(away.elapsed()));
+        std::thread::sleep((window.mul_f64(0.9) - MARGIN).saturating_sub(away.elapsed()));
         rig.launch_issuer();
     }
     let renewals = traffic.renewals.load(Ordering::Relaxed);
@@ -82,11 +84,22 @@ struct Traffic {
     failed: Arc<AtomicU32>,
     renewals: Arc<AtomicU32>,
     ended: Arc<AtomicBool>,
+    /// When the SVID of either workload ends.
+    ends: Arc<Mutex<Vec<End>>>,
 }
+
+type End = Arc<Mutex<tokio::time::Instant>>;
 
 impl Traffic {
     fn until(&self, what: &str, seconds: u64, reached: impl Fn(&Self) -> bool) {
         mayfly_rig::eventually(what, seconds, || reached(self).then_some(()));
+    }
+
+    /// How long the SVID lives that ends first.
+    fn soonest_end(&self) -> Duration {
+        let ends = self.ends.lock().unwrap();
+        let left = |end: &End| end.lock().unwrap().saturating_duration_since(tokio::time::Instant::now());
+        ends.iter().map(left).min().unwrap_or_default()
     }
 
     fn count(&self, outcome: io::Result<()>) {
@@ -119,6 +132,7 @@ async fn run(endpoints: [String; 2], trust_domain: String, traffic: Traffic) {
         tasks.spawn(serve(listener, server));
         // The server closes a connection when the client's certificate expires, and only the client knows that one's.
         let own_end = Arc::new(Mutex::new(end_of(&own.current().unwrap())));
+        traffic.ends.lock().unwrap().push(Arc::clone(&own_end));
         tasks.spawn(call(address, client, Arc::clone(&own_end), traffic.clone()));
         let (mut changes, traffic) = (own.changes(), traffic.clone());
         tasks.spawn(async move {
@@ -162,12 +176,7 @@ async fn serve(listener: TcpListener, tls: ServerTls) {
 }
 
 /// Every second call on a new connection, the others on one that is kept while it lasts.
-async fn call(
-    address: std::net::SocketAddr,
-    tls: ClientTls,
-    own_end: Arc<Mutex<tokio::time::Instant>>,
-    traffic: Traffic,
-) {
+async fn call(address: std::net::SocketAddr, tls: ClientTls, own_end: End, traffic: Traffic) {
     let mut kept: Option<(TlsConnection, tokio::time::Instant)> = None;
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
