@@ -21,7 +21,7 @@ use crate::{
 /// After a failed renewal, how long until the next try.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long to sleep at most, so that a suspended machine notices.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+const LONGEST_SLEEP: Duration = Duration::from_mins(1);
 
 /// The issuer's own identity, and whom it believes.
 pub struct OwnIdentity {
@@ -67,12 +67,12 @@ impl OwnIdentity {
 
     /// Renews it at half its life, and at once when the authorities change.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut changes = self.authorities.watch();
+        let mut authorities = self.authorities.watch();
         loop {
             let due = self.renew_at.saturating_sub(self.directory.clock().monotonic());
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = changes.changed() => if changed.is_err() { return },
+                changed = authorities.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(due.min(LONGEST_SLEEP)) => {
                     if self.renew_at > self.directory.clock().monotonic() {
                         continue;

@@ -30,7 +30,7 @@ impl Directory {
         let mut owners = HashSet::new();
         while let Some(page) = entries.next().await? {
             for row in page {
-                registry.put(Arc::new(entry(row, &mut owners)?));
+                registry.put(Arc::new(entry(&row, &mut owners)?));
             }
         }
         let served = Served {
@@ -73,20 +73,14 @@ impl Acknowledgements for SlotsOf {
     }
 }
 
-fn entry(row: EntryRow, owners: &mut HashSet<Arc<str>>) -> Result<Entry, Refusal> {
+fn entry(row: &EntryRow, owners: &mut HashSet<Arc<str>>) -> Result<Entry, Refusal> {
     let damaged = |what: String| {
         Refusal::new(Reason::StoreCorrupt, format!("the stored entry {:?} cannot be read: {what}", row.name))
     };
     let uid: Uid = row.uid.parse().map_err(|refusal: Refusal| damaged(refusal.what))?;
     let spec = serde_json::from_str(&row.document).map_err(|error| damaged(error.to_string()))?;
-    let owner = match owners.get(row.owner.as_str()) {
-        Some(owner) => Arc::clone(owner),
-        None => {
-            let owner: Arc<str> = row.owner.into();
-            owners.insert(Arc::clone(&owner));
-            owner
-        }
-    };
+    let owner = owners.get(row.owner.as_str()).map_or_else(|| Arc::from(row.owner.as_str()), Arc::clone);
+    owners.insert(Arc::clone(&owner));
     Ok(Entry {
         uid,
         owner,

@@ -69,7 +69,7 @@ impl Admission {
             state.waiting.push(Waiting { rank, grant });
             turn
         };
-        turn.await.map_err(|_| Refusal::new(Reason::Overloaded, "the issuer is shutting down"))
+        turn.await.map_err(|_closed| Refusal::new(Reason::Overloaded, "the issuer is shutting down"))
     }
 }
 

@@ -56,7 +56,7 @@ impl Default for LiveKeys {
 }
 
 impl LiveKeys {
-    /// Notes that `holder` uses the key with this SHA-256 of its SubjectPublicKeyInfo until `until`.
+    /// Notes that `holder` uses the key with this SHA-256 of its `SubjectPublicKeyInfo` until `until`.
     ///
     /// # Errors
     /// [`Reason::KeyInUse`] when another holder does.

@@ -181,7 +181,9 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> Digest {
         [one] => digest(&SHA256, one),
         parts => {
             let mut context = ring::digest::Context::new(&SHA256);
-            parts.iter().for_each(|part| context.update(part));
+            for part in parts {
+                context.update(part);
+            }
             context.finish()
         }
     };

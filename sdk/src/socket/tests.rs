@@ -97,7 +97,7 @@ async fn a_served_socket_with_a_full_queue_is_served_still() {
     let mut queued = Vec::new();
     for _ in 0..10 {
         let client = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
-        drop(connect(client.as_raw_fd(), &UnixAddr::new(&path).unwrap()));
+        connect(client.as_raw_fd(), &UnixAddr::new(&path).unwrap()).ok();
         queued.push(client);
     }
     assert!(matches!(refusal(&path), BindError::InUse(_)));

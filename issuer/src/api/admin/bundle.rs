@@ -35,7 +35,7 @@ impl Admin {
         let trust_domain = self.foreign(&request.trust_domain)?;
         let bundle = Bundle::from_spiffe_json(trust_domain.clone(), &request.document)?;
         let document = String::from_utf8(request.document.to_vec())
-            .map_err(|_| Refusal::new(Reason::BundleInvalid, "the bundle is not UTF-8"))?;
+            .map_err(|_invalid| Refusal::new(Reason::BundleInvalid, "the bundle is not UTF-8"))?;
         // What another trust domain says is ordered by its own sequence; without one, the last that was set wins.
         let before = self.directory.bundle(&trust_domain).map_or(0, |row| row.sequence);
         let sequence = bundle.sequence.unwrap_or_else(|| before.saturating_add(1));

@@ -109,5 +109,6 @@ impl Inner {
 
 /// Reads a request id: exactly 16 bytes.
 pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId, Refusal> {
-    RequestId::try_from(bytes).map_err(|_| Refusal::new(Reason::InvalidArgument, "a request id has exactly 16 bytes"))
+    RequestId::try_from(bytes)
+        .map_err(|_length| Refusal::new(Reason::InvalidArgument, "a request id has exactly 16 bytes"))
 }
