@@ -89,6 +89,24 @@ async fn renewal_keeps_the_old_svid_when_the_issuer_is_down() {
 }
 
 #[tokio::test]
+async fn a_refused_renewal_keeps_the_old_svid() {
+    let node = TestNode::in_sync().await;
+    node.issuer.state.knobs.lock().svid_renew_after_s = 1;
+    node.put(entry("web")).await;
+    let mut lease = node.identities.x509.lease(subject(entry("web"), ME), ());
+    let first = minted(&mut lease).await;
+    let refused = node::Refused { reason: "overloaded".to_owned(), retry_after_ms: 10, ..node::Refused::default() };
+    node.issuer.state.knobs.lock().refuse_mint = Some(refused);
+    while lease.refused().is_none() {
+        lease.changed().await;
+    }
+    assert_eq!(lease.held().unwrap().accepted.serial, first.accepted.serial);
+    node.issuer.state.knobs.lock().refuse_mint = None;
+    until(&mut lease, |held| held.accepted.serial != first.accepted.serial).await;
+    node.halt().await;
+}
+
+#[tokio::test]
 async fn a_change_of_what_is_issued_mints_anew_and_any_other_does_not() {
     let node = TestNode::in_sync().await;
     node.put(entry("web")).await;

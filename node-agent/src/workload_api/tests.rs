@@ -10,6 +10,7 @@ use tonic::Code;
 
 use super::*;
 use crate::fake_issuer::FakeIssuer;
+use crate::link::{LinkState, LinkStatus};
 use crate::test_node::{TestNode, entry};
 
 const OWN: &str = "spiffe://example.org";
@@ -98,6 +99,9 @@ async fn a_stream_that_is_not_read_holds_back_the_acknowledgement() {
     assert!(node.issuer.state.acknowledged.borrow().iter().all(|revision| revision.n < 3));
     let message = next(&mut stream).await.unwrap();
     assert_eq!(message.svids.len(), 2);
+    // The barrier: a report comes after whatever acknowledgement there might have been.
+    node.issuer.state.put(node::Entry { required_features: vec!["none".to_owned()], ..entry("odd") });
+    node.issuer.state.reports.subscribe().wait_for(|reports| !reports.is_empty()).await.unwrap();
     assert!(node.issuer.state.acknowledged.borrow().iter().all(|revision| revision.n < 3));
     tokio::select! {
         message = stream.next() => panic!("sent {message:?}"),
@@ -321,5 +325,43 @@ async fn a_user_has_a_limit_of_streams() {
     }
     let status = node.api.fetch_x509svid(TestNode::call(wire::X509svidRequest {})).await.map(drop).unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
+    node.halt().await;
+}
+
+/// The same API, as it is after a quarter of an hour without an issuer.
+fn long_out_of_sync(api: &WorkloadApi, served: Served) -> WorkloadApi {
+    let shared = &api.0;
+    let why = Refusal::new(Reason::PeerUnreachable, "nobody answers");
+    let status = LinkStatus {
+        state: LinkState::Disconnected(why),
+        out_of_sync_before: Duration::from_mins(15),
+        ..LinkStatus::starting()
+    };
+    WorkloadApi::new(Shared {
+        trust_domain: shared.trust_domain.clone(),
+        link: LinkView { status: tokio::sync::watch::channel(status).1, ..shared.link.clone() },
+        identities: shared.identities.clone(),
+        streams: shared.streams.clone(),
+        attestors: Attestors::new(),
+        instances: Arc::clone(&shared.instances),
+        served,
+        calls: shared.calls.clone(),
+        clock: shared.clock.clone(),
+        stop: shared.stop.clone(),
+    })
+}
+
+#[tokio::test]
+async fn after_a_long_outage_only_those_who_were_served_before_are_served() {
+    let node = TestNode::in_sync().await;
+    node.put(entry("web")).await;
+    let first = next(&mut x509_stream(&node).await).await.unwrap();
+    let request = || TestNode::call(wire::X509svidRequest {});
+    let known = long_out_of_sync(&node.api, node.api.0.served.clone());
+    let mut stream = known.fetch_x509svid(request()).await.unwrap().into_inner();
+    assert_eq!(next(&mut stream).await.unwrap(), first);
+    let unknown = long_out_of_sync(&node.api, Served::default());
+    let mut stream = unknown.fetch_x509svid(request()).await.unwrap().into_inner();
+    assert_eq!(next(&mut stream).await.unwrap_err().code(), Code::Unavailable);
     node.halt().await;
 }
