@@ -24,7 +24,7 @@ use tokio::{
 /// Between two calls of a workload.
 const EVERY: Duration = Duration::from_millis(20);
 /// What is left of a 20 s SVID just before the earliest moment at which it is renewed.
-const RENEWED_WITH: std::ops::Range<Duration> = Duration::from_millis(11_000)..Duration::from_millis(11_400);
+const RENEWED_WITH: std::ops::Range<Duration> = Duration::from_secs(11)..Duration::from_millis(11_400);
 /// Certificates count whole seconds.
 const MARGIN: Duration = Duration::from_millis(500);
 /// A kept connection is replaced this long before it ends.
@@ -62,7 +62,7 @@ fn workloads_do_not_notice_that_the_issuer_stops_and_the_agent_restarts() {
             rig.stop_agent("a");
             rig.launch_agent("a");
         }
-        std::thread::sleep((window.mul_f64(0.9) - MARGIN).saturating_sub(away.elapsed()));
+        std::thread::sleep(window.mul_f64(0.9).saturating_sub(MARGIN + away.elapsed()));
         rig.launch_issuer();
     }
     let renewals = traffic.renewals.load(Ordering::Relaxed);
@@ -191,14 +191,13 @@ async fn call(address: std::net::SocketAddr, tls: ClientTls, own_end: End, traff
         }
         let outcome = async {
             let soon = tokio::time::Instant::now() + BEFORE_END;
-            let (mut connection, end) = match kept.take().filter(|(_, end)| *end > soon) {
-                Some(kept) => kept,
-                None => {
-                    let own_end = *own_end.lock().unwrap();
-                    let connection = connect(address, &tls).await?;
-                    let end = connection.ends_at().map_or(own_end, |peers| peers.min(own_end));
-                    (connection, end)
-                }
+            let (mut connection, end) = if let Some(kept) = kept.take().filter(|(_, end)| *end > soon) {
+                kept
+            } else {
+                let own_end = *own_end.lock().unwrap();
+                let connection = connect(address, &tls).await?;
+                let end = connection.ends_at().map_or(own_end, |peers| peers.min(own_end));
+                (connection, end)
             };
             ping(&mut connection).await?;
             kept = Some((connection, end));

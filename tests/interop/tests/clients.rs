@@ -1,6 +1,14 @@
 //! Unmodified SPIFFE clients that others wrote, over the socket of a real node agent.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "a test root")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::explicit_write,
+    clippy::disallowed_methods,
+    reason = "a test root"
+)]
 
 use std::{
     io::Write as _,
