@@ -9,6 +9,7 @@
     reason = "a test root"
 )]
 
+mod attacks;
 mod rotation;
 mod traffic;
 

@@ -84,6 +84,16 @@ impl Rig {
         http_get(&format!("{}:{}", self.ip(), Self::agent_port(name)), "/metrics").unwrap_or_default()
     }
 
+    /// What an agent's `/ready` answers.
+    pub fn agent_ready(&self, name: &str) -> String {
+        http_get(&format!("{}:{}", self.ip(), Self::agent_port(name)), "/ready").unwrap_or_default()
+    }
+
+    /// Whether an agent that was started still runs.
+    pub fn agent_runs(&mut self, name: &str) -> bool {
+        self.agents.get_mut(name).expect("an agent of this name was started").is_running()
+    }
+
     fn agent_port(name: &str) -> u16 {
         // One address a rig; the agents' ports follow from their names.
         10_000 + name.bytes().fold(0_u16, |port, byte| port.wrapping_mul(31).wrapping_add(byte.into())) % 20_000

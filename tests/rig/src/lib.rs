@@ -40,12 +40,13 @@ pub use place::{mayfly, repository};
 pub struct Rig {
     /// The trust domain's name.
     pub trust_domain: String,
-    dir: tempfile::TempDir,
     ip: String,
     settings: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
     issuer: Option<Daemon>,
     agents: BTreeMap<String, Daemon>,
+    /// Goes last: a daemon that ends with a failed test shows its log.
+    dir: tempfile::TempDir,
 }
 
 impl Rig {
