@@ -46,7 +46,7 @@ fn a_process_that_execs_another_program_gets_nothing_more() {
     by_path(&rig, "puppet", &program);
     let mut puppet = Puppet::connected(&program, &rig);
     runtime().block_on(async {
-        let mut api = puppet.client().await;
+        let mut api = puppet.client();
         let mut stream = api.x509().await.unwrap();
         let first = stream.message().await.unwrap().unwrap();
         assert_eq!(first.svids[0].spiffe_id, "spiffe://test.example/puppet");
@@ -74,7 +74,7 @@ fn a_process_id_that_is_used_again_gets_nothing() {
         }
         let mut puppet = Puppet::connected(&dead, &rig);
         runtime().block_on(async {
-            let mut api = puppet.client().await;
+            let mut api = puppet.client();
             if !accepted_later {
                 assert_eq!(api.identities().await.unwrap(), ["spiffe://test.example/dead"]);
             }
@@ -100,7 +100,7 @@ fn a_process_id_that_is_used_again_gets_nothing() {
 impl Puppet {
     fn try_identities(program: &Path, rig: &Rig) -> Option<Vec<String>> {
         let mut puppet = Self::connected(program, rig);
-        runtime().block_on(async { puppet.client().await.identities().await.ok() })
+        runtime().block_on(async { puppet.client().identities().await.ok() })
     }
 }
 

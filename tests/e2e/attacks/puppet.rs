@@ -68,8 +68,8 @@ impl Puppet {
         self.process.wait().unwrap();
     }
 
-    /// A client over the connection that the process made.
-    pub(super) async fn client(&mut self) -> Api {
+    /// A client over the connection that the process made; within a runtime.
+    pub(super) fn client(&mut self) -> Api {
         let stream = self.connection.take().expect("one client a connection");
         stream.set_nonblocking(true).unwrap();
         let mut stream = Some(tokio::net::UnixStream::from_std(stream).unwrap());

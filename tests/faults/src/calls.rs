@@ -7,7 +7,7 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     ffi::{CStr, c_char, c_int, c_void},
     os::unix::ffi::OsStringExt,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
@@ -186,13 +186,10 @@ fn shadows() -> MutexGuard<'static, BTreeMap<File, Shadow>> {
 
 /// The file's shadow, made now if it is a file that gets one.
 fn shadow(shadows: &mut BTreeMap<File, Shadow>, fd: c_int, file: File) -> Option<&mut Shadow> {
-    if !shadows.contains_key(&file) {
-        if !is_kept_back(fd) {
-            return None;
-        }
-        shadows.insert(file, Shadow::new(content(fd)));
+    match shadows.entry(file) {
+        Entry::Occupied(there) => Some(there.into_mut()),
+        Entry::Vacant(place) => is_kept_back(fd).then(|| place.insert(Shadow::new(content(fd)))),
     }
-    shadows.get_mut(&file)
 }
 
 fn file_of(fd: c_int) -> Option<File> {
