@@ -15,7 +15,7 @@ fn node(rig: &Rig) -> String {
 
 /// Waits until an agent's `/ready` names this state, with a remedy that has these words.
 fn says(rig: &mut Rig, agent: &str, state: &str, remedy: &str) {
-    eventually(&format!("the agent {agent} is {state}"), 40, || rig.agent_ready(agent).contains(state).then_some(()));
+    eventually(&format!("the agent {agent} is {state}"), 90, || rig.agent_ready(agent).contains(state).then_some(()));
     assert!(rig.agent_runs(agent), "the agent {agent} ended: {}", rig.agent_log(agent));
     let ready = rig.agent_ready(agent);
     assert!(ready.contains(state) && ready.contains(remedy), "{ready}");

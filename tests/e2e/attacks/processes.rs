@@ -43,7 +43,8 @@ fn two_copies_of_one_program_are_told_apart_by_their_path() {
 fn a_process_that_execs_another_program_gets_nothing_more() {
     let rig = Rig::started(&SHORT);
     let program = copy(&rig, "puppet");
-    by_path(&rig, "puppet", &program);
+    // What it becomes would be entitled too, had it connected itself.
+    rig.apply(&rig.entry("puppet", ""));
     let mut puppet = Puppet::connected(&program, &rig);
     runtime().block_on(async {
         let mut api = puppet.client();
@@ -65,8 +66,8 @@ fn a_process_that_execs_another_program_gets_nothing_more() {
 fn a_process_id_that_is_used_again_gets_nothing() {
     let rig = Rig::started(&SHORT);
     let (dead, other) = (copy(&rig, "dead"), copy(&rig, "other"));
-    by_path(&rig, "dead", &dead);
-    by_path(&rig, "other", &other);
+    // The successor is entitled to the same, had it connected itself.
+    rig.apply(&rig.entry("anyone", ""));
     // Accepted while it lives, and only after it is dead.
     for accepted_later in [false, true] {
         if accepted_later {
@@ -76,7 +77,7 @@ fn a_process_id_that_is_used_again_gets_nothing() {
         runtime().block_on(async {
             let mut api = puppet.client();
             if !accepted_later {
-                assert_eq!(api.identities().await.unwrap(), ["spiffe://test.example/dead"]);
+                assert_eq!(api.identities().await.unwrap(), ["spiffe://test.example/anyone"]);
             }
             let id = puppet.id();
             puppet.end();
@@ -94,7 +95,7 @@ fn a_process_id_that_is_used_again_gets_nothing() {
         });
     }
     let alive = eventually("others are served as before", 10, || Puppet::try_identities(&other, &rig));
-    assert_eq!(alive, ["spiffe://test.example/other"]);
+    assert_eq!(alive, ["spiffe://test.example/anyone"]);
 }
 
 impl Puppet {
