@@ -1,0 +1,158 @@
+//! P1, P3, P4 and P6 of DESIGN 12.
+
+use std::time::{Duration, Instant};
+
+use mayfly_rig::Rig;
+use mayfly_sdk::client::{Endpoint, WorkloadClient, X509Context};
+use tokio::task::JoinSet;
+
+use crate::{
+    agent::{Agent, fleet, fresh_keys},
+    machine::{cpu_us, file_io, percentile},
+};
+
+/// SVIDs of a fleet: 5 minutes.
+const SETTINGS: [(&str, &str); 1] = [("ttl.x509", "\"5m\"")];
+/// How long P6 watches.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// P1: issuer CPU for each X.509-SVID, its record durable, in signatures; in batches of 100 and one by one.
+pub(crate) async fn p1(svids: usize, signature_us: f64) {
+    let mut rig = Rig::new(&SETTINGS);
+    rig.start_issuer();
+    for batch in [100, 1] {
+        let count = if batch == 1 { svids / 10 } else { svids };
+        let agents = fleet(&rig, 4).await;
+        let name = format!("p1-{batch}");
+        rig.apply(&rig.entry(&name, ""));
+        let mut work = JoinSet::new();
+        for (agent, stream) in agents {
+            let entry = stream.lock().await.next_entry().await;
+            let keys: Vec<_> = (0..count / 4 / batch).map(|_| fresh_keys(batch)).collect();
+            work.spawn(async move {
+                let _in_sync = stream;
+                (agent, entry, keys)
+            });
+        }
+        let ready = work.join_all().await;
+        let (process, begun, wall) = (rig.issuer_id(), cpu_us(rig.issuer_id()), Instant::now());
+        let mut minting = JoinSet::new();
+        let mut minted = 0;
+        for (agent, (uid, issuance), keys) in ready {
+            minted += keys.len() * batch;
+            minting.spawn(async move {
+                for keys in &keys {
+                    agent.mint((&uid, issuance), keys).await;
+                }
+            });
+        }
+        minting.join_all().await;
+        let each_us = (cpu_us(process) - begun) / minted as f64;
+        let rate = minted as f64 / wall.elapsed().as_secs_f64();
+        println!(
+            "P1 batch {batch}: {each_us:.1} us CPU an SVID = {:.2} signatures; {minted} SVIDs at {rate:.0}/s",
+            each_us / signature_us
+        );
+        rig.run(&["entry", "delete", &name]);
+    }
+}
+
+/// P3: entry applied to SVID minted at the agents that it concerns: 1 and all of them.
+pub(crate) async fn p3(agents: usize, times: usize) {
+    let mut rig = Rig::new(&SETTINGS);
+    rig.start_issuer();
+    let fleet = fleet(&rig, agents).await;
+    for affected in [1, agents] {
+        let rounds = if affected == 1 { times } else { times.div_ceil(10) };
+        let mut ms = Vec::new();
+        for round in 0..rounds {
+            ms.extend(one_change(&rig, &fleet, affected, round).await);
+        }
+        println!(
+            "P3 {affected} of {agents} affected: p50 {:.1} ms, p99 {:.1} ms over {} (the command that applies included)",
+            percentile(&mut ms, 0.5),
+            percentile(&mut ms, 0.99),
+            ms.len()
+        );
+    }
+}
+
+async fn one_change(
+    rig: &Rig,
+    fleet: &[(Agent, std::sync::Arc<tokio::sync::Mutex<crate::agent::Stream>>)],
+    affected: usize,
+    round: usize,
+) -> Vec<f64> {
+    let (name, td) = (format!("p3-{affected}-{round}"), &rig.trust_domain);
+    let node = if affected == 1 {
+        format!("spiffe://{td}/mayfly/node/join_token/n0")
+    } else {
+        "node:attestor:join_token".to_owned()
+    };
+    let entry = format!(
+        "  - name: {name}\n    spiffe_id: spiffe://{td}/{name}\n    node: [\"{node}\"]\n    selectors: [\"unix:uid:1\"]\n"
+    );
+    let mut waiting = JoinSet::new();
+    for (agent, stream) in fleet.iter().take(affected) {
+        let (agent, stream, key) = (agent.clone(), std::sync::Arc::clone(stream), fresh_keys(1));
+        waiting.spawn(async move {
+            let (uid, issuance) = stream.lock().await.next_entry().await;
+            agent.mint((&uid, issuance), &key).await;
+            Instant::now()
+        });
+    }
+    let begun = Instant::now();
+    tokio::task::block_in_place(|| rig.apply(&entry));
+    let done = waiting.join_all().await;
+    rig.run(&["entry", "delete", &name]);
+    done.into_iter().map(|at| at.duration_since(begun).as_secs_f64() * 1e3).collect()
+}
+
+/// P4: connect to first SVID through a real agent, minted and from its cache.
+pub(crate) async fn p4(times: usize) {
+    let rig = Rig::started(&SETTINGS);
+    let endpoint: Endpoint = rig.endpoint("a").parse().unwrap();
+    let mut minted = Vec::new();
+    for n in 0..times {
+        let name = format!("p4-{n}");
+        rig.apply(&rig.entry(&name, ""));
+        minted.push(first_svid_ms(&endpoint).await);
+        rig.run(&["entry", "delete", &name]);
+    }
+    rig.apply(&rig.entry("p4", ""));
+    first_svid_ms(&endpoint).await;
+    let mut cached = Vec::new();
+    for _ in 0..times {
+        cached.push(first_svid_ms(&endpoint).await);
+    }
+    println!(
+        "P4 minted p50 {:.2} ms, from cache p50 {:.2} ms, over {times} each",
+        percentile(&mut minted, 0.5),
+        percentile(&mut cached, 0.5)
+    );
+}
+
+async fn first_svid_ms(endpoint: &Endpoint) -> f64 {
+    let begun = Instant::now();
+    WorkloadClient::new(endpoint).fetch::<X509Context>().await.unwrap();
+    begun.elapsed().as_secs_f64() * 1e3
+}
+
+/// P6: agents that are connected and idle: what they cost the issuer.
+pub(crate) async fn p6(agents: usize) {
+    let mut rig = Rig::new(&SETTINGS);
+    rig.start_issuer();
+    let _fleet = fleet(&rig, agents).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let process = rig.issuer_id();
+    let (cpu, io) = (cpu_us(process), file_io(process));
+    tokio::time::sleep(IDLE).await;
+    let percent = (cpu_us(process) - cpu) / (IDLE.as_secs_f64() * 1e6) * 100.0;
+    let after = file_io(process);
+    println!(
+        "P6 {agents} idle agents: {percent:.2} % of a core; {} read calls and {} bytes written in {} s",
+        after.0 - io.0,
+        after.1 - io.1,
+        IDLE.as_secs()
+    );
+}

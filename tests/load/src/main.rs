@@ -1,0 +1,62 @@
+//! The load harness, first form: an issuer as a process of its own, simulated node agents with a TCP and TLS connection,
+//! certificate and `Sync` stream each, and a real node agent for what workloads see.
+//!
+//! ```text
+//! cargo build --release && cargo run --release -p mayfly-load
+//! ```
+//! CPU is user + system of the whole issuer process; the divisor is the CPU of one P-256 signature by aws-lc-rs in the
+//! same run. Latencies are wall time, with the empty call and the disk's sync of the same run beside them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a harness: what fails here ends the measurement"
+)]
+
+mod agent;
+mod figures;
+mod machine;
+
+use clap::Parser;
+
+/// How much to measure.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Connected agents for P3 and P6
+    #[arg(long, default_value_t = 1000)]
+    agents: usize,
+    /// SVIDs to mint for P1
+    #[arg(long, default_value_t = 20_000)]
+    svids: usize,
+    /// Repetitions for P3 and P4
+    #[arg(long, default_value_t = 100)]
+    times: usize,
+    /// Only this figure (P1, P3, P4, P6)
+    #[arg(long)]
+    only: Option<String>,
+}
+
+fn main() {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let wanted = |figure: &str| args.only.as_deref().is_none_or(|only| only == figure);
+    let signature_us = machine::signature_us();
+    println!("P-256 signature: {signature_us:.1} us CPU; fdatasync p50 {:.2} ms", machine::fdatasync_ms());
+    if wanted("P1") {
+        runtime.block_on(figures::p1(args.svids, signature_us));
+    }
+    if wanted("P3") {
+        runtime.block_on(figures::p3(args.agents, args.times));
+    }
+    if wanted("P4") {
+        runtime.block_on(figures::p4(args.times));
+    }
+    if wanted("P6") {
+        runtime.block_on(figures::p6(args.agents));
+    }
+}
