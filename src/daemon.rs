@@ -18,7 +18,7 @@ use crate::runtime::{self, ParentArgs};
 /// Where the settings are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct SettingsArgs {
-    /// Settings file (TOML) [default: /etc/mayfly/DAEMON.toml where that exists]
+    /// Settings file (TOML) [default: issuer.toml or agent.toml in /etc/mayfly, where that exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Trust domain, in place of the one in the settings
