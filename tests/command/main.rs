@@ -214,7 +214,8 @@ fn a_command_that_follows_ends_with_its_reader() {
     for arguments in
         [&["ledger", "tail", "--follow"][..], &["svid", "x509", "watch"], &["svid", "jwt", "watch", "--audience", "a"]]
     {
-        let mut following = Running(dev.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+        let mut following =
+            Running(dev.command(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
         let mut line = String::new();
         BufReader::new(following.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(!line.is_empty());
