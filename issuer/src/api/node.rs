@@ -117,13 +117,8 @@ impl Inner {
             let key = sha256(&[identity.public_key().spki()]);
             self.minter.directory.live_node(identity.spiffe_id(), &key)
         });
-        // A node that may not call at all has no use for its connection.
-        found.map_err(|refusal| {
-            if refusal.reason != Reason::Unauthenticated {
-                peer.close().cancel();
-            }
-            self.refused("caller", refusal)
-        })
+        // The connection stays, so that the node hears why; every further call is refused as well.
+        found.map_err(|refusal| self.refused("caller", refusal))
     }
 
     fn refused(&self, call: &'static str, refusal: Refusal) -> Status {

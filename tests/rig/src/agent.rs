@@ -102,9 +102,10 @@ impl Rig {
     fn agent_config(&self, name: &str) -> String {
         let state = self.agent_dir(name);
         format!(
-            "trust_domain = \"{}\"\nstate_dir = \"{}\"\nsocket = \"{}\"\njoin_token_file = \"{}\"\nissuer.addresses = [\"{}\"]\nmetrics.listen = \"{}:{}\"\n",
+            "trust_domain = \"{}\"\nstate_dir = \"{}\"\nruntime_dir = \"{}\"\nsocket = \"{}\"\njoin_token_file = \"{}\"\nissuer.addresses = [\"{}\"]\nmetrics.listen = \"{}:{}\"\n",
             self.trust_domain,
             state.display(),
+            self.dir().join(format!("run-{name}/agent")).display(),
             self.socket(name).display(),
             state.join("token").display(),
             self.issuer_address(),
