@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use mayfly_proto::workload::spiffe_workload_api_server::{SpiffeWorkloadApi, SpiffeWorkloadApiServer};
 use mayfly_proto::workload::{
@@ -15,10 +16,12 @@ use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_stream::wrappers::{UnboundedReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status};
 
-use crate::client::Endpoint;
+use crate::client::{Changes, Endpoint, Material, Source, SourceStatus};
+use crate::reason::Refusal;
 use crate::x509::fixture::{Domain, leaf, signed};
 
 /// What is sent into an open stream; dropping it ends the stream with OK.
@@ -105,7 +108,8 @@ impl FakeAgent {
     }
 
     pub(super) async fn called(&self, times: usize) {
-        self.brain.calls.subscribe().wait_for(|calls| *calls >= times).await.unwrap();
+        let mut calls = self.brain.calls.subscribe();
+        timeout(Duration::from_secs(20), calls.wait_for(|calls| *calls >= times)).await.expect("called").unwrap();
     }
 
     pub(super) fn hold_tokens(&self, tokens: Vec<Jwtsvid>) {
@@ -226,6 +230,18 @@ impl SpiffeWorkloadApi for Brain {
     ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
         Err(Status::unimplemented("WIT-SVIDs are off"))
     }
+}
+
+/// The next change, or a failed test: nothing here takes long.
+pub(super) async fn next<M: Material>(changes: &mut Changes<M>) -> Option<Result<Arc<M>, Refusal>> {
+    timeout(Duration::from_secs(20), changes.next()).await.expect("a change within 20 s")
+}
+
+/// The next status like this, or a failed test.
+pub(super) async fn status<M: Material>(source: &Source<M>, like: impl Fn(&SourceStatus) -> bool) -> SourceStatus {
+    let mut status = source.watch_status();
+    let seen = timeout(Duration::from_secs(20), status.wait_for(|status| like(status))).await;
+    seen.expect("such a status within 20 s").unwrap().clone()
 }
 
 /// A message with a fresh SVID for each of these ids and hints.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use super::agent::{FakeAgent, message};
+use super::agent::{FakeAgent, message, next, status};
 use super::contexts::SPOILS;
 use crate::client::{Phase, Source, X509Context};
 use crate::reason::Reason;
@@ -31,16 +31,16 @@ async fn every_message_replaces_the_one_before_it() {
     stream.send(Ok(sent)).unwrap();
     let first = source.ready(SOON).await.unwrap();
     assert_eq!(first.bundles().len(), 2);
-    assert_eq!(serial(&changes.next().await.unwrap().unwrap()), serial(&first));
+    assert_eq!(serial(&next(&mut changes).await.unwrap().unwrap()), serial(&first));
     stream.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
-    let second = changes.next().await.unwrap().unwrap();
+    let second = next(&mut changes).await.unwrap().unwrap();
     assert_ne!(serial(&second), serial(&first));
     assert_eq!(second.bundles().len(), 1, "WA-8: what a message leaves out is gone");
     assert_eq!(serial(&source.current().unwrap()), serial(&second));
     let status = source.status();
     assert_eq!((status.phase, status.available, status.updates, status.refusal), (Phase::Live, true, 2, None));
     // Who comes later sees the present first.
-    assert_eq!(serial(&source.changes().next().await.unwrap().unwrap()), serial(&second));
+    assert_eq!(serial(&next(&mut source.changes()).await.unwrap().unwrap()), serial(&second));
 }
 
 #[tokio::test]
@@ -54,10 +54,9 @@ async fn a_bad_message_is_reported_and_the_one_before_it_stays_in_use() {
         let mut bad = message(&domain, &[(ID, "")]);
         spoil(&mut bad, &domain);
         stream.send(Ok(good)).unwrap();
-        let before = changes.next().await.unwrap().unwrap();
+        let before = next(&mut changes).await.unwrap().unwrap();
         stream.send(Ok(bad)).unwrap();
-        let mut status = source.watch_status();
-        let after = status.wait_for(|status| status.discarded == discarded).await.unwrap().clone();
+        let after = status(&source, |status| status.discarded == discarded).await;
         assert_eq!(serial(&source.current().unwrap()), serial(&before), "WA-11: {what}");
         assert_eq!((after.phase, after.refusal.unwrap().reason), (Phase::Live, Reason::MessageInvalid));
     }
@@ -71,19 +70,19 @@ async fn permission_denied_withdraws_everything_until_it_is_granted_again() {
     let source = Source::<X509Context>::start(agent.endpoint());
     let mut changes = source.changes();
     first.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
-    changes.next().await.unwrap().unwrap();
+    next(&mut changes).await.unwrap().unwrap();
     let (credentials, trust) = (source.credentials(), source.trust());
     assert!(credentials.current().is_some() && !trust.current().is_empty());
     agent.refuse(Status::permission_denied("no identity issued"));
     agent.refuse(Status::permission_denied("no identity issued"));
     let again = agent.stream();
     first.send(Err(Status::permission_denied("no identity issued"))).unwrap();
-    let refusal = changes.next().await.unwrap().unwrap_err();
+    let refusal = next(&mut changes).await.unwrap().unwrap_err();
     assert_eq!(refusal.reason, Reason::PermissionDenied, "WA-9");
     assert_eq!(source.current().unwrap_err(), refusal);
     assert!(credentials.current().is_none() && trust.current().is_empty());
     again.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
-    changes.next().await.unwrap().unwrap();
+    next(&mut changes).await.unwrap().unwrap();
     assert!(credentials.current().is_some() && !trust.current().is_empty());
     assert_eq!(agent.calls(), 4);
 }
@@ -95,7 +94,7 @@ async fn tls_follows_the_source_through_a_rotation_of_the_root() {
     let source = Source::<X509Context>::start(agent.endpoint());
     let mut changes = source.changes();
     stream.send(Ok(message(&old, &[(ID, ""), ("spiffe://td/other", "other")]))).unwrap();
-    let before = changes.next().await.unwrap().unwrap();
+    let before = next(&mut changes).await.unwrap().unwrap();
     let (clock, options) = (Clock::manual(NOW).0, Options::default());
     let itself = Authorizer::exact(ID.parse().unwrap());
     let client = ClientTls::new(source.credentials(), source.trust(), itself.clone(), &clock, &options).unwrap();
@@ -109,7 +108,7 @@ async fn tls_follows_the_source_through_a_rotation_of_the_root() {
     };
     assert_eq!(meet().await, serial(&before));
     stream.send(Ok(message(&new, &[(ID, "")]))).unwrap();
-    let after = changes.next().await.unwrap().unwrap();
+    let after = next(&mut changes).await.unwrap().unwrap();
     assert_eq!(meet().await, serial(&after));
     assert!(source.credentials_by_hint("other").current().is_none());
 }
@@ -127,7 +126,7 @@ async fn shutting_down_closes_the_stream_and_drops_the_material() {
     tokio::time::timeout(SOON, stream.closed()).await.expect("the agent sees the end");
     assert_eq!(source.current().unwrap_err().reason, Reason::SourceClosed);
     assert_eq!(source.ready(SOON).await.unwrap_err().reason, Reason::SourceClosed);
-    assert!(changes.next().await.is_none());
+    assert!(next(&mut changes).await.is_none());
     assert!(credentials.current().is_none() && trust.current().is_empty());
     assert_eq!(source.status().phase, Phase::Closed);
     source.shutdown().await;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tonic::Status;
 
-use super::agent::{FakeAgent, message};
+use super::agent::{FakeAgent, message, next, status};
 use crate::client::{Phase, Source, X509Context};
 use crate::grpc;
 use crate::reason::{Reason, Refusal};
@@ -28,7 +28,7 @@ async fn invalid_argument_and_unimplemented_are_not_tried_again() {
         sleep(Duration::from_secs(5)).await;
         assert_eq!(agent.calls(), 1, "WE-15, WE-17");
         assert_eq!(source.status().phase, Phase::Failed);
-        assert!(source.changes().next().await.is_none());
+        assert!(next(&mut source.changes()).await.is_none());
     }
 }
 
@@ -39,9 +39,9 @@ async fn a_source_that_failed_for_good_keeps_what_it_has() {
     let source = Source::<X509Context>::start(agent.endpoint());
     stream.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
     let mut changes = source.changes();
-    changes.next().await.unwrap().unwrap();
+    next(&mut changes).await.unwrap().unwrap();
     stream.send(Err(Status::invalid_argument("no more"))).unwrap();
-    assert!(changes.next().await.is_none());
+    assert!(next(&mut changes).await.is_none());
     assert_eq!(source.status().phase, Phase::Failed);
     assert!(source.current().is_ok());
 }
@@ -96,7 +96,7 @@ async fn a_stream_that_ends_is_opened_again_at_once_and_nothing_is_lost_meanwhil
         let source = Source::<X509Context>::start(agent.endpoint());
         first.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
         let mut changes = source.changes();
-        changes.next().await.unwrap().unwrap();
+        next(&mut changes).await.unwrap().unwrap();
         // An hour of silence costs nothing and changes nothing.
         sleep(Duration::from_hours(1)).await;
         assert_eq!((agent.calls(), source.status().phase), (1, Phase::Live));
@@ -110,7 +110,7 @@ async fn a_stream_that_ends_is_opened_again_at_once_and_nothing_is_lost_meanwhil
         assert_eq!(begin.elapsed(), Duration::ZERO, "WA-7");
         assert!(source.current().is_ok());
         second.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
-        changes.next().await.unwrap().unwrap();
+        next(&mut changes).await.unwrap().unwrap();
         assert_eq!(source.status().refusal, None);
     }
 }
@@ -138,15 +138,14 @@ async fn an_agent_that_comes_late_or_comes_back_is_found() {
     agent.start_apart();
     first.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
     let mut changes = source.changes();
-    let before = timeout(Duration::from_secs(20), changes.next()).await.unwrap().unwrap().unwrap();
+    let before = next(&mut changes).await.unwrap().unwrap();
     agent.kill();
-    let mut status = source.watch_status();
-    status.wait_for(|status| status.phase == Phase::Retrying).await.unwrap();
+    status(&source, |status| status.phase == Phase::Retrying).await;
     assert_eq!(source.current().unwrap().default_svid().serial(), before.default_svid().serial());
     let second = agent.stream();
     agent.start_apart();
     second.send(Ok(message(&domain, &[(ID, "")]))).unwrap();
-    let after = timeout(Duration::from_secs(20), changes.next()).await.unwrap().unwrap().unwrap();
+    let after = next(&mut changes).await.unwrap().unwrap();
     assert_ne!(after.default_svid().serial(), before.default_svid().serial());
 }
 

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::fixture::{CLIENT, End, Pair, SERVER, chain_of, meet};
 use crate::bundle::X509BundleSet;
@@ -74,7 +74,7 @@ async fn a_connection_ends_when_a_certificate_of_the_peers_path_expires() {
         short.write_all(b"still here").await.unwrap();
         short.flush().await.unwrap();
         long.read_exact(&mut [0; 10]).await.unwrap();
-        let error = long.read_u8().await.unwrap_err();
+        let error = timeout(Duration::from_mins(1), long.read_u8()).await.expect("woken").unwrap_err();
         assert_eq!(begin.elapsed().as_secs(), 21);
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
         assert_eq!(error.get_ref().unwrap().downcast_ref::<Refusal>().unwrap().reason, Reason::Expired);
@@ -91,7 +91,7 @@ async fn a_connection_ends_at_once_when_it_is_told_to() {
     let (mut client, server) = pair.meet().await.well();
     let close = server.info().close().clone();
     let (mut read, mut write) = tokio::io::split(server);
-    let waiting = async { read.read_u8().await.unwrap_err() };
+    let waiting = async { timeout(Duration::from_secs(5), read.read_u8()).await.expect("woken").unwrap_err() };
     let (error, ()) = tokio::join!(waiting, async {
         tokio::task::yield_now().await;
         close.cancel();
