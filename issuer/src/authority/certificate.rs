@@ -194,6 +194,15 @@ pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, AuthorityError> {
     }
 }
 
+/// The serial number of a certificate of ours.
+pub(super) fn serial_of(der: &[u8]) -> Result<Serial, AuthorityError> {
+    let bytes = parse(der)?.serial.to_bytes_be();
+    let mut padded = [0; 16];
+    let to = padded.get_mut(16_usize.saturating_sub(bytes.len())..).filter(|to| to.len() == bytes.len());
+    to.ok_or(AuthorityError::NotAsPlanned { field: "serial number of the authority" })?.copy_from_slice(&bytes);
+    Serial::try_from(padded).or(Err(AuthorityError::NotAsPlanned { field: "serial number of the authority" }))
+}
+
 /// Checks that a certificate is an authority of this trust domain for this key, signed by that one (X509-SVID 3.2, 4.1,
 /// 4.3): what was just made, and what the store gives back.
 ///

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mayfly_sdk::{Serial, SpiffeId, Timestamp};
 
 use super::bundle::OwnBundle;
-use super::certificate::X509Root;
+use super::certificate::{X509Root, serial_of};
 use super::keyring::{Keyring, of_kind};
 use super::kind::Kind;
 use super::leaf::X509Intermediate;
@@ -252,7 +252,13 @@ impl<'a> Draft<'a> {
         self.change.ops.push(Op::PutSlot(Box::new(PutSlot { row: slot.row(), expect })));
         let about = format!("{} {}", K::NAME, facts.generation);
         let detail = detail.map_or_else(|| about.clone(), |detail| format!("{about}: {detail}"));
-        let mut record = Record::new(what, Serial::generate(self.workshop.clock.now_ms())?);
+        // The record of a certificate is found by its serial number.
+        let certified = was.is_none().then(|| facts.chain.first()).flatten();
+        let event = match certified {
+            Some(certificate) => serial_of(certificate)?,
+            None => Serial::generate(self.workshop.clock.now_ms())?,
+        };
+        let mut record = Record::new(what, event);
         record.authority = Some(facts.id.shared());
         record.key_sha256 = Some(facts.public_key.spki_sha256());
         record.released_sha256 = facts.chain.first().map(|der| sha256(der));

@@ -183,7 +183,8 @@ impl AuthorityError {
             }
             Self::SealBroken { .. } | Self::Damaged { .. } => Reason::AuthorityDamaged,
             Self::Store(refusal) | Self::Refused(refusal) => refusal.reason,
-            Self::Unavailable { .. } | Self::Stopped => Reason::AuthorityUnavailable,
+            Self::Unavailable { .. } => Reason::AuthorityUnavailable,
+            Self::Stopped => Reason::ShuttingDown,
             Self::NotAsPlanned { .. } | Self::Encoding { .. } => Reason::IssuedNotAsPlanned,
             Self::Key(error) => error.reason(),
         }

@@ -5,7 +5,7 @@ use mayfly_sdk::{Revision, SpiffeId, Timestamp};
 use super::certificate::{X509Root, check_authority};
 use super::kind::Kind;
 use super::leaf::X509Intermediate;
-use super::row::Stored;
+use super::row::StoredSlot;
 use super::slot::{Active, Prepared, Retired, Retiring, Revoked, Slot, Tainted};
 use super::token::Jwt;
 use super::wrapping::Sealer;
@@ -95,11 +95,12 @@ impl Keyring {
     ) -> Result<Self, AuthorityError> {
         let mut keyring = Self::default();
         for row in rows {
-            of_kind!(row.kind, K => K::roster_mut(&mut keyring).take(Stored::<K>::open(&row, sealer, now)?)?);
+            of_kind!(row.kind, K => K::roster_mut(&mut keyring).take(StoredSlot::<K>::open(&row, sealer, now)?)?);
         }
         for root in &keyring.roots.facts() {
-            let certificate = root.chain.first().ok_or(AuthorityError::NotAsPlanned { field: "chain of a root" })?;
-            check_authority(certificate, sealer.trust_domain(), &root.public_key, &root.public_key)?;
+            let certificate = root.chain.first().map_or(&[][..], |der| der);
+            let checked = check_authority(certificate, sealer.trust_domain(), &root.public_key, &root.public_key);
+            checked.map_err(|error| AuthorityError::Damaged { what: format!("root {}: {error}", root.id) })?;
         }
         Ok(keyring)
     }
@@ -140,29 +141,29 @@ impl Keyring {
 }
 
 impl<K: Kind> Roster<K> {
-    fn take(&mut self, stored: Stored<K>) -> Result<(), AuthorityError> {
+    fn take(&mut self, stored: StoredSlot<K>) -> Result<(), AuthorityError> {
         let two =
             |what: &str| AuthorityError::Damaged { what: format!("two authorities of kind {} are {what}", K::NAME) };
         let generation = match stored {
-            Stored::Prepared(slot) => {
+            StoredSlot::Prepared(slot) => {
                 let generation = slot.facts().generation;
                 if self.prepared.replace(slot).is_some() {
                     return Err(two("prepared"));
                 }
                 generation
             }
-            Stored::Active(slot) => {
+            StoredSlot::Active(slot) => {
                 let generation = slot.facts().generation;
                 if self.active.replace(slot).is_some() {
                     return Err(two("active"));
                 }
                 generation
             }
-            Stored::Retiring(slot) => push(&mut self.retiring, slot),
-            Stored::Retired(slot) => push(&mut self.retired, slot),
-            Stored::Tainted(slot) => push(&mut self.tainted, slot),
-            Stored::Revoked(slot) => push(&mut self.revoked, slot),
-            Stored::Lost(slot) => push(&mut self.lost, slot),
+            StoredSlot::Retiring(slot) => push(&mut self.retiring, slot),
+            StoredSlot::Retired(slot) => push(&mut self.retired, slot),
+            StoredSlot::Tainted(slot) => push(&mut self.tainted, slot),
+            StoredSlot::Revoked(slot) => push(&mut self.revoked, slot),
+            StoredSlot::Lost(slot) => push(&mut self.lost, slot),
         };
         self.last_generation = self.last_generation.max(generation);
         Ok(())

@@ -9,10 +9,10 @@ use super::AuthorityError;
 use super::kind::Kind;
 use super::slot::{Active, Facts, Prepared, Retired, Retiring, Revoked, Slot, Tainted, state};
 use super::wrapping::{Sealer, SlotName};
-use crate::store::{SlotKey, SlotRow, SlotState};
+use crate::store::{SlotKey, SlotKind, SlotRow, SlotState};
 
 /// What a stored slot turned out to be.
-pub(super) enum Stored<K: Kind> {
+pub(super) enum StoredSlot<K: Kind> {
     Prepared(Prepared<K>),
     Active(Active<K>),
     Retiring(Retiring<K>),
@@ -23,7 +23,7 @@ pub(super) enum Stored<K: Kind> {
     Lost(Retiring<K>),
 }
 
-impl<K: Kind> Stored<K> {
+impl<K: Kind> StoredSlot<K> {
     /// Opens a row.
     ///
     /// # Errors
@@ -43,7 +43,9 @@ impl<K: Kind> Stored<K> {
                 let published = Some(row.revision);
                 Self::Prepared(Slot::new(Arc::clone(&facts), state::Prepared { secret: secret()?, published }))
             }
-            SlotState::Active if row.key.is_none() => Self::Lost(Slot::new(facts, state::Retiring(past(Some(now))?))),
+            SlotState::Active if K::NAME == SlotKind::X509Intermediate => {
+                Self::Lost(Slot::new(facts, state::Retiring(past(Some(now))?)))
+            }
             SlotState::Active => {
                 let since = row.activated_at.ok_or_else(|| damaged("it was never activated"))?;
                 Self::Active(Slot::new(Arc::clone(&facts), state::Active { secret: secret()?, since }))
@@ -88,7 +90,10 @@ fn open_secret<K: Kind>(
     if *key.public_key() != facts.public_key {
         return Err(broken());
     }
-    Ok(state::Secret { stored: Some(stored.clone()), signer: Arc::new(K::signer(&key, &facts.chain)?) })
+    let signer = K::signer(&key, &facts.chain);
+    let signer =
+        signer.map_err(|error| AuthorityError::Damaged { what: format!("authority {}: {error}", facts.id) })?;
+    Ok(state::Secret { stored: Some(stored.clone()), signer: Arc::new(signer) })
 }
 
 /// What a slot writes about its state.

@@ -135,6 +135,9 @@ async fn tainting_and_revoking_replace_an_active_key_at_once() {
         let again = authorities.revoke(id, actor()).await.unwrap_err();
         assert_eq!(again.reason(), Reason::AuthorityState);
     }
+    let made = world.store.records().into_iter().rfind(|record| record.kind == ledger::Kind::IntermediateMade).unwrap();
+    let own = authorities.snapshot().intermediate().facts().chain[0].clone();
+    assert_eq!(made.event, crate::authority::certificate::serial_of(&own).unwrap());
     let id = active(&authorities, SlotKind::Jwt);
     authorities.revoke(id.clone(), actor()).await.unwrap();
     assert_ne!(active(&authorities, SlotKind::Jwt), id);

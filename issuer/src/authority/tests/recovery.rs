@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fake::Death;
 use super::opened::{HOUR, Issuer, World, bundle_of, verify_jwt, verify_x509};
 use crate::authority::{AuthorityError, AuthorityId};
-use crate::store::{SlotKind, SlotState};
+use crate::store::{SlotKind, SlotRow, SlotState};
 use mayfly_sdk::Ttl;
 
 /// A life with everything in it. It goes on where the store says that it stands, so that it can be run again.
@@ -171,6 +171,42 @@ async fn a_store_without_its_wrapping_key_is_refused_and_no_key_is_made() {
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, key).unwrap();
     std::fs::set_permissions(&path, read_only).unwrap();
+    world.sign_and_verify(&world.start().await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_refused_and_gets_no_new_root() {
+    let world = World::new();
+    drop(world.start().await.unwrap());
+    let slots = world.store.stored().slots.len();
+    let refused = |world: &World| {
+        let started = futures_util::FutureExt::now_or_never(Box::pin(world.start()));
+        let error = started.unwrap().err().unwrap();
+        assert!(matches!(error, AuthorityError::Damaged { .. } | AuthorityError::SealBroken { .. }), "{error}");
+    };
+    let good = world.store.stored().slots;
+    for damage in [
+        |row: &mut SlotRow| row.key = None,
+        |row: &mut SlotRow| row.id.push('0'),
+        |row: &mut SlotRow| row.public_key.clear(),
+        |row: &mut SlotRow| row.chain.clear(),
+        |row: &mut SlotRow| row.activated_at = None,
+        |row: &mut SlotRow| row.state = SlotState::Retiring,
+    ] {
+        let root = |row: &mut SlotRow| row.kind == SlotKind::X509Root;
+        world.store.tamper(|row| {
+            if root(row) {
+                damage(row);
+            }
+        });
+        refused(&world);
+        world.store.tamper(|row| {
+            if root(row) {
+                row.clone_from(good.iter().find(|row| row.kind == SlotKind::X509Root).unwrap());
+            }
+        });
+    }
+    assert_eq!(world.store.stored().slots.len(), slots);
     world.sign_and_verify(&world.start().await.unwrap()).await;
 }
 
