@@ -24,6 +24,7 @@ mod credentials;
 mod expiring;
 #[cfg(feature = "serve")]
 mod serve;
+pub mod tcp;
 mod trust;
 mod verifier;
 

@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod idle;
 mod rotation;
 mod traffic;
 

@@ -1,6 +1,7 @@
 //! Two workloads that never stop calling each other, while everything under them stops and starts.
 
 use std::{
+    collections::BTreeMap,
     io,
     sync::{
         Arc, Mutex,
@@ -34,20 +35,8 @@ const BEFORE_END: Duration = Duration::from_secs(2);
 fn workloads_do_not_notice_that_the_issuer_stops_and_the_agent_restarts() {
     let mut rig = Rig::new(&[("ttl.allow_short_ttl", "true"), ("ttl.x509", "\"20s\"")]);
     rig.start_issuer();
-    rig.start_agent("a");
-    rig.start_agent("b");
-    for name in ["a", "b"] {
-        let td = &rig.trust_domain;
-        rig.apply(&format!(
-            "  - name: {name}\n    spiffe_id: spiffe://{td}/{name}\n    node: [spiffe://{td}/mayfly/node/join_token/{name}]\n    selectors: [\"unix:uid:{}\"]\n",
-            nix::unistd::getuid()
-        ));
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let traffic = Traffic::default();
-    let (endpoints, ended) = ([rig.endpoint("a"), rig.endpoint("b")], Arc::clone(&traffic.ended));
-    let running = runtime.spawn(run(endpoints, rig.trust_domain.clone(), traffic.clone()));
-    traffic.until("both workloads call", 20, |traffic| traffic.good.load(Ordering::Relaxed) > 20);
+    let callers = Callers::start(&mut rig);
+    let traffic = &callers.traffic;
 
     let rounds = if crate::full() { 14 } else { 2 };
     for round in 0..rounds {
@@ -68,13 +57,103 @@ fn workloads_do_not_notice_that_the_issuer_stops_and_the_agent_restarts() {
     let renewals = traffic.renewals.load(Ordering::Relaxed);
     traffic
         .until("both SVIDs are renewed again", 30, |traffic| traffic.renewals.load(Ordering::Relaxed) >= renewals + 2);
-    ended.store(true, Ordering::Relaxed);
-    runtime.block_on(running).unwrap();
+    callers.end_without_a_failed_call(&rig);
+}
 
-    let (good, failed) = (traffic.good.load(Ordering::Relaxed), traffic.failed.load(Ordering::Relaxed));
-    eprintln!("{good} calls, {failed} failed, {} renewals", traffic.renewals.load(Ordering::Relaxed));
-    assert_eq!(failed, 0, "of {} calls; agent a:\n{}", good + failed, rig.agent_log("a"));
-    assert!(good > 1000, "only {good} calls were made");
+#[test]
+fn workloads_do_not_notice_a_new_root_although_the_pushes_to_one_are_late() {
+    let mut rig = Rig::new(&[("ttl.allow_short_ttl", "true"), ("ttl.x509", "\"40s\"")]);
+    rig.start_issuer();
+    let callers = Callers::start(&mut rig);
+    let traffic = &callers.traffic;
+    let good = || traffic.good.load(Ordering::Relaxed);
+    let go_on = |what: &str| {
+        let before = good();
+        traffic.until(what, 20, |_| good() >= before + 100);
+    };
+    let renewed = |name: usize, by: &str| {
+        let of = Arc::clone(&traffic.ends.lock().unwrap()[name]);
+        let before = *of.lock().unwrap();
+        mayfly_rig::eventually(by, 60, || (*of.lock().unwrap() > before + Duration::from_secs(5)).then_some(()));
+    };
+
+    // The next root is published, and the push to b is late.
+    rig.signal_agent("b", nix::sys::signal::Signal::SIGSTOP);
+    let prepared = rig.json(&["authority", "prepare", "x509_root"]);
+    let id = prepared["authority"]["id"].as_str().unwrap().to_owned();
+    let waited_for = |rig: &Rig| {
+        let all = rig.json(&["authority", "list"]);
+        let root = all["items"].as_array().unwrap().iter().find(|it| it["id"] == *id).unwrap();
+        root["waiting_for"].as_array().map_or_else(String::new, |nodes| format!("{nodes:?}"))
+    };
+    mayfly_rig::eventually("only b is waited for", 20, || {
+        let nodes = waited_for(&rig);
+        (nodes.contains("/join_token/b") && !nodes.contains("/join_token/a")).then_some(())
+    });
+    let early = rig.run(&["authority", "activate", &id]);
+    assert!(!early.status.success(), "b does not know the root yet, and it signs");
+    go_on("calls go on while one knows of the next root and one does not");
+    rig.signal_agent("b", nix::sys::signal::Signal::SIGCONT);
+    mayfly_rig::eventually("both know the next root", 60, || {
+        (!waited_for(&rig).contains("/join_token/")).then_some(())
+    });
+
+    // The pushes to b are late again: a is renewed by the new root, and b hears nothing of that.
+    renewed(1, "b's SVID is fresh");
+    rig.signal_agent("b", nix::sys::signal::Signal::SIGSTOP);
+    let activated = rig.run(&["authority", "activate", "--force", &id]);
+    assert!(activated.status.success(), "{}", String::from_utf8_lossy(&activated.stderr));
+    renewed(0, "a's SVID is renewed by the new root");
+    assert_eq!(callers.root_of("a"), id, "a's SVID leads to the new root");
+    assert_ne!(callers.root_of("b"), id, "b's does not yet");
+    go_on("calls go on between the old root and the new");
+    rig.signal_agent("b", nix::sys::signal::Signal::SIGCONT);
+    renewed(1, "b's SVID is renewed too");
+    assert_eq!(callers.root_of("b"), id, "b's SVID leads to the new root too");
+    go_on("calls go on with the new root");
+    callers.end_without_a_failed_call(&rig);
+}
+
+/// Two workloads, `a` and `b`, on a node each, that call each other.
+struct Callers {
+    runtime: tokio::runtime::Runtime,
+    running: tokio::task::JoinHandle<()>,
+    traffic: Traffic,
+}
+
+impl Callers {
+    /// Starts them, with an agent each.
+    fn start(rig: &mut Rig) -> Self {
+        for name in ["a", "b"] {
+            rig.start_agent(name);
+            let td = &rig.trust_domain;
+            rig.apply(&format!(
+                "  - name: {name}\n    spiffe_id: spiffe://{td}/{name}\n    node: [spiffe://{td}/mayfly/node/join_token/{name}]\n    selectors: [\"unix:uid:{}\"]\n",
+                nix::unistd::getuid()
+            ));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let traffic = Traffic::default();
+        let endpoints = [rig.endpoint("a"), rig.endpoint("b")];
+        let running = runtime.spawn(run(endpoints, rig.trust_domain.clone(), traffic.clone()));
+        traffic.until("both workloads call", 20, |traffic| traffic.good.load(Ordering::Relaxed) > 20);
+        Self { runtime, running, traffic }
+    }
+
+    /// The key id (hex) of the root that a workload's newest SVID leads to.
+    fn root_of(&self, name: &str) -> String {
+        self.traffic.roots.lock().unwrap().get(name).cloned().unwrap_or_default()
+    }
+
+    fn end_without_a_failed_call(self, rig: &Rig) {
+        let traffic = self.traffic;
+        traffic.ended.store(true, Ordering::Relaxed);
+        self.runtime.block_on(self.running).unwrap();
+        let (good, failed) = (traffic.good.load(Ordering::Relaxed), traffic.failed.load(Ordering::Relaxed));
+        eprintln!("{good} calls, {failed} failed, {} renewals", traffic.renewals.load(Ordering::Relaxed));
+        assert_eq!(failed, 0, "of {} calls; agent a:\n{}", good + failed, rig.agent_log("a"));
+        assert!(good > 1000, "only {good} calls were made");
+    }
 }
 
 /// What both workloads count.
@@ -86,6 +165,8 @@ struct Traffic {
     ended: Arc<AtomicBool>,
     /// When the SVID of either workload ends.
     ends: Arc<Mutex<Vec<End>>>,
+    /// The key id of the root above the SVID of each.
+    roots: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 type End = Arc<Mutex<tokio::time::Instant>>;
@@ -123,6 +204,7 @@ async fn run(endpoints: [String; 2], trust_domain: String, traffic: Traffic) {
     let mut tasks = JoinSet::new();
     for (own, peer, peer_id) in [(&a, &b, id("b")), (&b, &a, id("a"))] {
         let own_id = own.current().unwrap().default_svid().spiffe_id().clone();
+        let name = own_id.path().trim_start_matches('/').to_owned();
         let clients = ClientAuth::Required(Authorizer::exact(own_id));
         let server = ServerTls::new(peer.credentials(), peer.trust(), clients, &clock, &Options::default()).unwrap();
         let authorizer = Authorizer::exact(peer_id);
@@ -140,6 +222,7 @@ async fn run(endpoints: [String; 2], trust_domain: String, traffic: Traffic) {
             while let Some(change) = changes.next().await {
                 let context = change.unwrap();
                 *own_end.lock().unwrap() = end_of(&context);
+                traffic.roots.lock().unwrap().insert(name.clone(), root_above(&context));
                 let serial = context.default_svid().serial().to_vec();
                 if !last.is_empty() && last != serial {
                     traffic.renewals.fetch_add(1, Ordering::Relaxed);
@@ -159,6 +242,18 @@ async fn run(endpoints: [String; 2], trust_domain: String, traffic: Traffic) {
 fn end_of(context: &X509Context) -> tokio::time::Instant {
     let left = context.default_svid().validity().remaining(Clock::system().now());
     tokio::time::Instant::now() + Duration::from_secs(left.as_s().into())
+}
+
+/// Who signed the intermediate, by the key id that it names (RFC 5280 4.2.1.1), hex.
+fn root_above(context: &X509Context) -> String {
+    let intermediate = context.default_svid().chain().last().unwrap().clone();
+    let (_, certificate) = x509_parser::parse_x509_certificate(&intermediate).unwrap();
+    let extensions = certificate.iter_extensions().map(x509_parser::extensions::X509Extension::parsed_extension);
+    let mut named = extensions.filter_map(|extension| match extension {
+        x509_parser::extensions::ParsedExtension::AuthorityKeyIdentifier(id) => Some(id.key_identifier.as_ref()?.0),
+        _ => None,
+    });
+    hex::encode(named.next().expect("an intermediate names its root's key"))
 }
 
 async fn serve(listener: TcpListener, tls: ServerTls) {

@@ -21,8 +21,11 @@ use super::kind::{Kind, key_bits, subject_key_id};
 use super::{AuthorityError, AuthorityId, der};
 use crate::store::SlotKind;
 
-/// How far back a certificate's validity begins: clocks differ.
+/// How far back a leaf's validity begins: clocks differ.
 pub(super) const BACKDATE: Ttl = Ttl::from_s(60);
+/// How far back that of an authority begins. It is made once and used for long: a clock that is set back by an hour later
+/// must not find it invalid.
+pub(super) const AUTHORITY_BACKDATE: Ttl = Ttl::from_s(2 * 60 * 60);
 
 /// The trust domain's root.
 #[derive(Debug)]
@@ -162,7 +165,7 @@ fn authority_params(
     let uri = uri.try_into().map_err(|error: rcgen::Error| AuthorityError::Encoding { what: error.to_string() })?;
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from_slice(birth.serial.as_bytes()));
-    params.not_before = date(birth.made_at.saturating_sub(BACKDATE))?;
+    params.not_before = date(birth.made_at.saturating_sub(AUTHORITY_BACKDATE))?;
     params.not_after = date(birth.not_after)?;
     params.distinguished_name = subject(kind, key);
     params.subject_alt_names = vec![SanType::URI(uri)];

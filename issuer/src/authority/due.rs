@@ -3,7 +3,7 @@
 use mayfly_sdk::{Revision, SpiffeId, Timestamp};
 
 use super::AuthorityId;
-use super::certificate::{BACKDATE, X509Root};
+use super::certificate::{AUTHORITY_BACKDATE, X509Root};
 use super::keyring::{Keyring, Roster};
 use super::kind::Kind;
 use super::schedule::{Settings, prepare_at};
@@ -101,7 +101,7 @@ impl Keyring {
                 let facts = active.facts();
                 let half = agenda.reached(prepare_at(facts.made_at, facts.life()), moment.now);
                 // After the clock went back, those who verify would find it not valid yet.
-                let early = moment.now < facts.made_at.saturating_sub(BACKDATE);
+                let early = moment.now < facts.made_at.saturating_sub(AUTHORITY_BACKDATE);
                 half || early || facts.anchors != root.facts().chain
             }
         };

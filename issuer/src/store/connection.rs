@@ -143,7 +143,9 @@ fn base(path: &Path) -> SqliteConnectOptions {
         .page_size(4096)
         .busy_timeout(Duration::from_secs(5))
         .pragma("temp_store", "memory")
-        .disable_statement_logging()
+        // The text of a statement, without its values; at `sqlx::query=trace` only.
+        .log_statements(log::LevelFilter::Trace)
+        .log_slow_statements(log::LevelFilter::Off, Duration::MAX)
 }
 
 /// Brings the schema up to this build's, or says why that cannot be.

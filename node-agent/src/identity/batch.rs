@@ -73,7 +73,10 @@ pub(super) async fn mint<C: Credential>(
         let outcome = match outcomes.next().flatten() {
             Some(Ok(issue)) => C::accept(&slot.key.request, issue, made, &own, &clock)
                 .map(|accepted| Held { accepted, issuance, checked_with: Arc::clone(&own) })
-                .map_err(|refusal| Failure { refusal, again: Again::After(Duration::from_secs(1)) }),
+                .map_err(|refusal| Failure {
+                    refusal: not_accepted(&refusal),
+                    again: Again::After(Duration::from_secs(1)),
+                }),
             Some(Err(refused)) => Err(failure_from(refused)),
             None => {
                 let refusal = Refusal::new(Reason::MessageInvalid, "the issuer did not answer for every item");
@@ -83,6 +86,12 @@ pub(super) async fn mint<C: Credential>(
         minted.push(Minted { slot, outcome });
     }
     minted
+}
+
+/// For a workload: what the issuer sent is of no use now, which says nothing about the workload's rights.
+fn not_accepted(refusal: &Refusal) -> Refusal {
+    let what = format!("what the issuer sent was not accepted: {} [{}]", refusal.what, refusal.reason.code());
+    Refusal::new(Reason::Unavailable, what)
 }
 
 fn all_failed<C: Credential>(waiting: Vec<(Arc<Slot<C>>, C::Made, u64)>, failure: &Failure) -> Vec<Minted<C>> {

@@ -150,8 +150,8 @@ impl Handshakes {
 }
 
 async fn shake_hands(tcp: TcpStream, tls: &ServerTls) -> Result<TlsConnection, crate::Refusal> {
-    if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(%error, "no-delay is not to be had");
+    if let Err(error) = super::tcp::keep(&tcp) {
+        tracing::debug!(%error, "socket options are not to be had");
     }
     accept(tcp, tls).await
 }

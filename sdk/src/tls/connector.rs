@@ -43,7 +43,7 @@ impl Connector {
             Ok(connected) => connected.map_err(unreachable)?,
             Err(_elapsed) => return Err(unreachable(io::ErrorKind::TimedOut.into())),
         };
-        tcp.set_nodelay(true).map_err(unreachable)?;
+        super::tcp::keep(&tcp).map_err(unreachable)?;
         let address = tcp.peer_addr().map_err(unreachable)?;
         Ok(connect(tcp, &self.tls).await?.with_address(address))
     }

@@ -12,7 +12,7 @@ use super::{jwt, not_run};
 const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 #[test]
-fn a_wall_clock_that_jumps_an_hour_forward_and_back_takes_nothing_from_workloads() {
+fn a_wall_clock_that_jumps_an_hour_forward_or_back_takes_nothing_from_workloads() {
     if !Path::new(LIBRARY).exists() {
         return not_run("libfaketime is missing: tests/run installs it");
     }
@@ -42,7 +42,7 @@ fn a_wall_clock_that_jumps_an_hour_forward_and_back_takes_nothing_from_workloads
         source
     });
     let serial = || source.current().expect("the workload keeps its identity").default_svid().serial().to_vec();
-    for offset in ["+1h", "+0", "+1h", "+0"] {
+    for offset in ["+1h", "+0", "-1h", "+0"] {
         set(offset);
         let before = serial();
         let until = Instant::now() + Duration::from_secs(3);
@@ -51,7 +51,7 @@ fn a_wall_clock_that_jumps_an_hour_forward_and_back_takes_nothing_from_workloads
             std::thread::sleep(Duration::from_millis(20));
         }
         eventually(&format!("SVIDs rotate at {offset}"), 25, || (serial() != before).then_some(()));
-        eventually(&format!("a JWT-SVID is issued at {offset}"), 20, || jwt(&rig, offset).ok());
+        eventually(&format!("a JWT-SVID is issued at {offset}"), 20, || jwt(&rig, &format!("at{offset}")).ok());
         assert!(rig.agent_runs("a"));
     }
     runtime.block_on(source.shutdown());

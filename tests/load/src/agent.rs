@@ -1,6 +1,6 @@
 //! A simulated node agent: the node protocol and nothing behind it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mayfly_proto::node::{
     Ack, AttestAnswer, AttestRequest, AttestStart, Attested, Hello, MintX509Item, MintX509Request, Revision, Subject,
@@ -58,6 +58,8 @@ impl Agent {
         let authorizer = Authorizer::issuer_of(trust_domain);
         let tls = ClientTls::new(credentials, Trust::fixed(bundles), authorizer, &clock, &options).unwrap();
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        // As the node agent's connection: `node-agent/src/link/dial.rs`.
+        let channel = channel.http2_keep_alive_interval(Duration::from_mins(2)).keep_alive_while_idle(true);
         let channel = channel.connect_with_connector(Connector::new(tls)).await.unwrap();
         Self { client: NodeServiceClient::new(channel), trust_domain: rig.trust_domain.clone() }
     }

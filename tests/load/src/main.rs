@@ -18,6 +18,7 @@
     reason = "a harness: what fails here ends the measurement"
 )]
 
+mod admin;
 mod agent;
 mod figures;
 mod machine;
