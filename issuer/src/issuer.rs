@@ -190,8 +190,10 @@ impl Parts<'_> {
             self.directory.clock(),
             &TlsOptions::grpc().max_chain(4),
         )?;
-        let incoming =
-            Acceptor::new(listener, tls).max_handshakes(self.config.limits.handshakes).incoming(self.stop.clone());
+        let limits = &self.config.limits;
+        let acceptor =
+            Acceptor::new(listener, tls).max_handshakes(limits.handshakes).max_connections(limits.connections);
+        let incoming = acceptor.incoming(self.stop.clone());
         let url = &self.config.web.public_url;
         let iss = (!url.is_empty()).then(|| Arc::from(format!("{}/svid", url.trim_end_matches('/'))));
         let minter = Minter {

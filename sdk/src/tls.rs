@@ -22,6 +22,7 @@ mod connection;
 mod connector;
 mod credentials;
 mod expiring;
+mod places;
 #[cfg(feature = "serve")]
 mod serve;
 pub mod tcp;

@@ -14,10 +14,17 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 
+use super::places::Places;
 use super::{ServerTls, TlsConnection, accept};
 
 /// Handshakes at a time, unless [`Acceptor::max_handshakes`] says otherwise.
 const MAX_HANDSHAKES: usize = 256;
+
+/// Connections at a time, unless [`Acceptor::max_connections`] says otherwise.
+const MAX_CONNECTIONS: usize = 20_000;
+
+/// Connections at a time of peers that showed no certificate, unless [`Acceptor::max_anonymous`] says otherwise.
+const MAX_ANONYMOUS: usize = 256;
 
 /// How long a handshake is left alone when others wait for its place. Well-behaved ones take milliseconds.
 const GRACE: Duration = Duration::from_secs(2);
@@ -29,18 +36,43 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 ///
 /// When all places are taken, the oldest handshake gives way once it is 2 s old, so that clients who open connections
 /// and say nothing cannot keep the others out, and a crowd that comes at once is served in its order.
+///
+/// A connection whose peer showed no certificate lasts 30 s; there are at most 256 of them, and the oldest gives way in the same manner.
+/// Of the others there are at most 20,000; one more is closed.
 #[derive(Debug)]
 pub struct Acceptor {
     listener: TcpListener,
     tls: ServerTls,
     max_handshakes: usize,
+    max_connections: usize,
+    max_anonymous: usize,
 }
 
 impl Acceptor {
     /// Serves `tls` on `listener`.
     #[must_use]
     pub const fn new(listener: TcpListener, tls: ServerTls) -> Self {
-        Self { listener, tls, max_handshakes: MAX_HANDSHAKES }
+        Self {
+            listener,
+            tls,
+            max_handshakes: MAX_HANDSHAKES,
+            max_connections: MAX_CONNECTIONS,
+            max_anonymous: MAX_ANONYMOUS,
+        }
+    }
+
+    /// How many connections there are at a time of peers that showed a certificate.
+    #[must_use]
+    pub const fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How many connections there are at a time of peers that showed none.
+    #[must_use]
+    pub const fn max_anonymous(mut self, connections: usize) -> Self {
+        self.max_anonymous = connections;
+        self
     }
 
     /// How many handshakes are worked on at a time.
@@ -62,6 +94,7 @@ impl Acceptor {
 
     async fn run(self, deliver: mpsc::Sender<TlsConnection>, stop: CancellationToken) {
         let mut handshakes = Handshakes { tasks: JoinSet::new(), by_age: VecDeque::new() };
+        let places = Places::new(self.max_connections, self.max_anonymous);
         loop {
             let full = handshakes.tasks.len() >= self.max_handshakes;
             let oldest_gives_way = handshakes.oldest_gives_way_at();
@@ -76,12 +109,14 @@ impl Acceptor {
                 () = sleep_until(oldest_gives_way), if full => handshakes.evict_oldest(),
                 accepted = self.listener.accept(), if !full => match accepted {
                     Ok((tcp, address)) => {
-                        let (tls, deliver) = (self.tls.clone(), deliver.clone());
+                        let (tls, deliver, places) = (self.tls.clone(), deliver.clone(), places.clone());
                         handshakes.add(async move {
                             match shake_hands(tcp, &tls).await {
                                 Ok(connection) => {
-                                    // It fails only when nobody takes connections any more.
-                                    deliver.send(connection.with_address(address)).await.ok();
+                                    if let Some(connection) = places.take(connection.with_address(address)).await {
+                                        // It fails only when nobody takes connections any more.
+                                        deliver.send(connection).await.ok();
+                                    }
                                 }
                                 Err(refusal) => tracing::debug!(
                                     %address, reason = refusal.reason.code(), error = refusal.what, "handshake refused"

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tokio_util::sync::CancellationToken;
 
+use super::places::Place;
 use super::verifier::Verifier;
 use super::{ClientTls, ExpiringIo, ServerTls, Trust};
 use crate::reason::{Reason, Refusal};
@@ -43,6 +44,8 @@ tokio::task_local! {
 pub struct TlsConnection<S = TcpStream> {
     io: ExpiringIo<TlsStream<S>>,
     info: PeerInfo,
+    /// Held until the connection is dropped.
+    place: Option<Place>,
 }
 
 /// What a connection knows about its other end. tonic's handlers find it in the request's extensions.
@@ -111,6 +114,17 @@ impl<S> TlsConnection<S> {
         self
     }
 
+    pub(super) fn with_place(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Ends after this time, if not before.
+    pub(super) fn ends_within(mut self, time: Duration) -> Self {
+        self.io.ends_at_the_latest(Instant::now() + time);
+        self
+    }
+
     fn established(stream: TlsStream<S>, peer: Option<VerifiedPeer>, now_ms: i64) -> Self {
         let deadline = peer.as_ref().map(|peer| {
             // A certificate holds through its last second (RFC 5280 4.1.2.5).
@@ -124,7 +138,7 @@ impl<S> TlsConnection<S> {
             binding: binding(&stream),
             close: CancellationToken::new(),
         };
-        Self { io: ExpiringIo::new(stream, deadline, info.close.clone()), info }
+        Self { io: ExpiringIo::new(stream, deadline, info.close.clone()), info, place: None }
     }
 }
 

@@ -35,6 +35,11 @@ impl<S> ExpiringIo<S> {
         Self { io, deadline, close, read_end, write_end, ended: None }
     }
 
+    /// Brings the deadline forward. For a stream that nobody has read or written yet.
+    pub(super) fn ends_at_the_latest(&mut self, latest: Instant) {
+        self.deadline = Some(self.deadline.map_or(latest, |deadline| deadline.min(latest)));
+    }
+
     /// When the stream ends by itself.
     pub const fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use hyper_util::rt::TokioIo;
 use mayfly_proto::admin::{
-    ApplyEntriesRequest, DeleteEntryRequest, GetStatusRequest, admin_service_client::AdminServiceClient,
+    ApplyEntriesRequest, CreateJoinTokenRequest, DeleteEntryRequest, GetStatusRequest,
+    admin_service_client::AdminServiceClient,
 };
 use mayfly_rig::Rig;
 use tokio::net::UnixStream;
@@ -35,6 +36,12 @@ impl Admin {
     pub(crate) async fn delete(&mut self, name: &str) {
         let request = DeleteEntryRequest { entry: name.to_owned() };
         self.0.delete_entry(request).await.unwrap();
+    }
+
+    /// A join token for the node `name`.
+    pub(crate) async fn join_token(&mut self, name: &str) -> String {
+        let request = CreateJoinTokenRequest { spiffe_id: name.to_owned(), ..CreateJoinTokenRequest::default() };
+        self.0.create_join_token(request).await.unwrap().into_inner().token
     }
 
     /// The median of an empty call, milliseconds.

@@ -19,6 +19,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use crate::admin::Admin;
+
 const CONTEXT: &[u8] = b"mayfly node attestation v1\0";
 
 /// An attested node with its connection.
@@ -37,9 +39,8 @@ pub(crate) struct Stream {
 
 impl Agent {
     /// Enrols the node `name` and connects it with its SVID.
-    pub(crate) async fn enrol(rig: &Rig, name: &str) -> Self {
-        let created = rig.run(&["join-token", "create", "--spiffe-id", name]);
-        let token = String::from_utf8(created.stdout).unwrap();
+    pub(crate) async fn enrol(rig: &Rig, admin: &mut Admin, name: &str) -> Self {
+        let token = admin.join_token(name).await;
         let (secret, pin) = token.trim().split_once('.').expect("token.pin");
         let trust_domain: TrustDomain = rig.trust_domain.parse().unwrap();
         let (clock, options) = (Clock::system(), Options::grpc());
@@ -132,9 +133,9 @@ pub(crate) fn fresh_keys(count: usize) -> Vec<Vec<u8>> {
 
 /// This many agents, enrolled and in sync.
 pub(crate) async fn fleet(rig: &Rig, count: usize) -> Vec<(Agent, Arc<Mutex<Stream>>)> {
-    let mut fleet = Vec::with_capacity(count);
+    let (mut fleet, mut admin) = (Vec::with_capacity(count), Admin::connect(rig).await);
     for n in 0..count {
-        let agent = Agent::enrol(rig, &format!("n{n}")).await;
+        let agent = Agent::enrol(rig, &mut admin, &format!("n{n}")).await;
         let stream = agent.sync().await;
         fleet.push((agent, Arc::new(Mutex::new(stream))));
     }

@@ -46,10 +46,9 @@ fn main() {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = |figure: &str| args.only.as_deref().is_none_or(|only| only == figure);
-    let signature_us = machine::signature_us();
-    println!("P-256 signature: {signature_us:.1} us CPU; fdatasync p50 {:.2} ms", machine::fdatasync_ms());
+    println!("P-256 signature: {:.1} us CPU; fdatasync p50 {:.2} ms", machine::signature_us(), machine::fdatasync_ms());
     if wanted("P1") {
-        runtime.block_on(figures::p1(args.svids, signature_us));
+        runtime.block_on(figures::p1(args.svids));
     }
     if wanted("P3") {
         runtime.block_on(figures::p3(args.agents, args.times));

@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::fixture::{CLIENT, Pair};
-use crate::tls::{Acceptor, Connector, Incoming, TlsConnection};
+use super::fixture::{CLIENT, Pair, chain_of};
+use crate::tls::{Acceptor, Authorizer, ClientAuth, Connector, Incoming, TlsConnection};
 use crate::x509::fixture::{Domain, leaf};
 
 /// A listener for `pair`'s server, and its port.
@@ -88,4 +88,46 @@ async fn stopping_ends_the_stream_and_spares_what_it_handed_out() {
     client.flush().await.unwrap();
     server.read_exact(&mut [0; 5]).await.unwrap();
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_without_a_certificate_last_for_half_a_minute_and_give_way_to_each_other() {
+    let (mut pair, stop) = (Pair::new(), CancellationToken::new());
+    let known = Connector::new(pair.client_tls());
+    pair.clients = ClientAuth::Optional(Authorizer::exact(CLIENT.parse().unwrap()));
+    pair.client.presents.store(None);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let acceptor = Acceptor::new(listener, pair.server_tls()).max_anonymous(2).max_connections(1);
+    let mut incoming = acceptor.incoming(stop.clone());
+
+    let (_first, accepted) = tokio::join!(dial(&pair, port), incoming.accept());
+    let mut first = accepted.unwrap();
+    assert!(first.info().peer().is_none());
+    let (_second, accepted) = tokio::join!(dial(&pair, port), incoming.accept());
+    let mut second = accepted.unwrap();
+    let begin = Instant::now();
+    let (_third, accepted) = tokio::join!(dial(&pair, port), async {
+        // The oldest gives way; whoever serves it notices, and drops it.
+        first.read(&mut [0; 1]).await.unwrap_err();
+        drop(first);
+        incoming.accept().await
+    });
+    let mut third = accepted.expect("the oldest gave way");
+    assert!(begin.elapsed() <= Duration::from_secs(3), "{:?}", begin.elapsed());
+
+    // They keep nobody out who shows a certificate: he has a place, and a second one has none.
+    pair.client.present(chain_of(&pair.domain, leaf(CLIENT)));
+    let (client, server) = tokio::join!(known.dial("127.0.0.1", port), incoming.accept());
+    let (_client, server) = (client.unwrap(), server.unwrap());
+    assert!(server.info().peer().is_some());
+    let mut excess = known.dial("127.0.0.1", port).await.unwrap();
+    assert_eq!(excess.read(&mut [0; 1]).await.unwrap_or(0), 0, "there was one place");
+    drop(server);
+    let (client, server) = tokio::join!(known.dial("127.0.0.1", port), incoming.accept());
+    assert!(client.is_ok() && server.is_some(), "the place is free again");
+
+    second.read(&mut [0; 1]).await.unwrap_err();
+    third.read(&mut [0; 1]).await.unwrap_err();
+    assert!(begin.elapsed() <= Duration::from_secs(35), "{:?}", begin.elapsed());
 }
