@@ -2,6 +2,8 @@
 
 /// The wall clock jumps.
 mod clock;
+/// Clients that say too much, too little, or nonsense.
+mod floods;
 /// Nodes that are no longer, or never were, what they say.
 mod nodes;
 /// Disks, directories and socket paths.
@@ -33,7 +35,7 @@ fn x509(program: &Path, rig: &Rig, agent: &str) -> Option<serde_json::Value> {
 }
 
 /// The serial number of the first X.509-SVID that a workload of this user is given; none: it is given none.
-fn x509_serial(rig: &Rig, agent: &str) -> Option<String> {
+pub(crate) fn x509_serial(rig: &Rig, agent: &str) -> Option<String> {
     Some(x509(&mayfly(), rig, agent)?["serial"].as_str().unwrap().to_owned())
 }
 
@@ -53,7 +55,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Tells, past the test harness's capture, what could not be run here.
-fn not_run(what: &str) {
+pub(crate) fn not_run(what: &str) {
     use std::io::Write as _;
     let mut uncaptured = std::io::stderr();
     writeln!(uncaptured, "NOT RUN: {what}").unwrap();

@@ -9,6 +9,9 @@ use super::replacement;
 const PREFACE: usize = 24;
 /// At most this many octets wait for the rest of an `:authority`: a value of 512 octets cut over 50 frames.
 const MOST_HELD: usize = 1024;
+/// The longest header block that is looked at, in octets with padding. h2 refuses shorter ones already; whoever sends more is not worth
+/// the time.
+const MOST_BLOCK: usize = 32 * 1024;
 
 const HEADERS: u8 = 0x1;
 const PUSH_PROMISE: u8 = 0x5;
@@ -60,6 +63,8 @@ pub(super) struct Scanner {
     /// Where the octets of an unfinished `:authority` lie in the window.
     value: Vec<Range<usize>>,
     given_up: bool,
+    /// How long the block of headers is so far.
+    block_octets: usize,
 }
 
 impl Default for Scanner {
@@ -71,6 +76,7 @@ impl Default for Scanner {
             block: None,
             value: Vec::new(),
             given_up: false,
+            block_octets: 0,
         }
     }
 }
@@ -165,6 +171,11 @@ impl Scanner {
             }
         };
         if !legal {
+            self.state = State::Broken;
+            return;
+        }
+        self.block_octets = if kind == HEADERS { left } else { self.block_octets.saturating_add(left) };
+        if self.block_octets > MOST_BLOCK {
             self.state = State::Broken;
             return;
         }

@@ -252,3 +252,21 @@ fn the_greeting_is_24_octets() {
     rewriter.feed(&PREFACE[23..]);
     assert!(rewriter.greeted());
 }
+
+#[test]
+fn a_block_of_headers_without_end_is_looked_at_no_more() {
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    };
+    // A literal `:authority` that h2 would refuse.
+    let block = [&[0x01, 11][..], b"/run/a.sock"].concat();
+    let field = [&[0x00, 100][..], &[b'a'; 100], &[100], &[b'b'; 100]].concat().repeat(80);
+    let after = |fields: usize| {
+        let continuation = frame(0x9, 0, &field).repeat(fields);
+        let end = frame(0x9, 0x4, &block);
+        rewrite(&[PREFACE, &frame(0x1, 0, &[0x83]), &continuation, &end].concat(), &[usize::MAX])
+    };
+    assert!(after(1).ends_with(b"-run-a.sock"));
+    assert!(after(3).ends_with(b"/run/a.sock"), "it is left to h2, which refuses it");
+}
