@@ -8,6 +8,7 @@ use mayfly_sdk::{
     ops::{Ops, OpsError, Readiness},
     settings::{Problems, Settings as _},
     socket::BindError,
+    supervisor,
     tls::{Acceptor, Authorizer, ClientAuth, Options as TlsOptions, ServerTls},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -156,6 +157,7 @@ impl Parts<'_> {
         });
         parts.spawn(nudge(Arc::clone(&self.directory), self.authorities.clone(), self.stop.clone()));
         tracing::info!(trust_domain = %self.directory.trust_domain(), listen = %self.config.listen, "issuer ready");
+        supervisor::ready();
 
         let first = tokio::select! {
             // First: the parts end because of it, and then they did not end by themselves.
@@ -163,6 +165,7 @@ impl Parts<'_> {
             () = self.stop.cancelled() => None,
             ended = parts.join_next() => ended,
         };
+        supervisor::stopping();
         self.stop.cancel();
         drain(parts).await;
         match first {

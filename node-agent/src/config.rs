@@ -53,6 +53,8 @@ pub struct Issuer {
 pub enum WarmRestart {
     /// Sealed under a key that the kernel keeps for this user.
     Keyring,
+    /// Sealed under a key that systemd keeps in memory (`FileDescriptorStoreMax=1` in the unit).
+    Systemd,
     /// Sealed under a key in a file: whoever reads both files has the keys of this node's workloads.
     File,
     /// Not at all: a restart during an outage leaves workloads without identities until the issuer is back.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mayfly_sdk::Clock;
 use mayfly_sdk::ops::{Ops, OpsError};
+use mayfly_sdk::{Clock, supervisor};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -69,6 +69,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     hardening::harden().map_err(kernel("protect this process"))?;
     let stop = stop.child_token();
     let mut tasks = start(config, &stop).await?;
+    supervisor::ready();
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => match ended {
@@ -78,6 +79,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
             Err(panicked) => Err(RunError::Ended(panicked.to_string())),
         },
     };
+    supervisor::stopping();
     stop.cancel();
     let drained = tokio::time::timeout(DRAIN_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {

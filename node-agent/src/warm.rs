@@ -1,7 +1,7 @@
 //! What survives a restart of the agent: SVIDs with their keys, tokens, entries, bundles, and which instances were served.
 //!
 //! ```text
-//! changes ─(at most once a second)─> Kept ─seal─> RUNTIME_DIR/warm.sealed      key: kernel keyring, or a file by explicit option
+//! changes ─(at most once a second)─> Kept ─seal─> RUNTIME_DIR/warm.sealed      key: kernel keyring, systemd's descriptor store, or a file
 //!                                    Kept <─open─┘  believed only on the same boot and as the same node
 //! ```
 //!
@@ -67,6 +67,7 @@ impl Warm {
         let path = runtime_dir.join(FILE);
         let key = match mode {
             WarmRestart::Keyring => WarmKey::in_keyring(&path),
+            WarmRestart::Systemd => WarmKey::in_descriptor_store(&path),
             WarmRestart::File => WarmKey::in_file(key_file, &path),
             WarmRestart::Off => {
                 tracing::warn!(
@@ -174,6 +175,9 @@ impl WarmRestart {
             Self::Keyring => {
                 "allow this process its kernel keyring, or set warm_restart = \"file\" (a key in a file: whoever reads both files has the keys \
                  of this node's workloads)"
+            }
+            Self::Systemd => {
+                "run the agent as a systemd unit with FileDescriptorStoreMax=1, or set warm_restart = \"keyring\""
             }
             Self::File => "make the file that warm_restart_key names readable and writable for this user alone",
             Self::Off => "set warm_restart = \"keyring\"",

@@ -43,13 +43,15 @@ pub mod grpc;
 #[cfg(feature = "tls")]
 pub mod tls;
 
-// For the daemons: strict settings, sockets bound safely, and the loopback listener for metrics and health.
+// For the daemons: strict settings, sockets bound safely, the service manager, and the loopback listener for metrics and health.
 #[cfg(feature = "daemon")]
 pub mod ops;
 #[cfg(feature = "daemon")]
 pub mod settings;
 #[cfg(feature = "daemon")]
 pub mod socket;
+#[cfg(feature = "daemon")]
+pub mod supervisor;
 
 pub use bundle::{Bundle, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
 pub use id::{SpiffeId, TrustDomain};

@@ -12,6 +12,7 @@
 mod attacks;
 mod idle;
 mod rotation;
+mod supervised;
 mod traffic;
 
 /// Whether the long forms were asked for (`tests/full`).

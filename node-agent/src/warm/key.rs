@@ -1,9 +1,13 @@
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use mayfly_sdk::supervisor;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
@@ -14,7 +18,7 @@ use crate::hardening::keyring::{self, KEY_BYTES};
 pub(super) const OVERHEAD: usize = 16;
 /// What is sealed says what it is.
 const CONTEXT: &[u8] = b"mayfly warm state v1\0";
-/// The name of the key in the keyring.
+/// The name of the key in the keyring, and of its descriptor in the store.
 const NAME: &str = "mayfly-agent-warm";
 
 /// The key under which the warm state is sealed.
@@ -39,6 +43,25 @@ impl WarmKey {
         // Another agent may have stored one at the same moment: the last one counts for both.
         let key = keyring::load(NAME)?.ok_or_else(|| io::Error::other("the keyring lost the key"))?;
         Self::of(&key, path)
+    }
+
+    /// The key that the service manager keeps in its descriptor store, in memory only, for the state at `path`; made where there is
+    /// none.
+    ///
+    /// # Errors
+    /// No service manager started this process, or it cannot be reached.
+    pub(super) fn in_descriptor_store(path: &Path) -> io::Result<Self> {
+        if let Some(kept) = supervisor::kept(NAME) {
+            return Self::of(&Zeroizing::new(std::fs::read(kept)?), path);
+        }
+        let key = fresh()?;
+        let memory = memfd_create(NAME, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+        let mut file = File::from(memory);
+        file.write_all(&*key)?;
+        let fixed = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(fixed))?;
+        supervisor::keep(NAME, file.as_fd())?;
+        Self::of(&*key, path)
     }
 
     /// The key in `file`, for the state at `path`; made (0600) where there is none.

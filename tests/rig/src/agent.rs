@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Command};
 
 use nix::sys::signal::Signal;
 
-use crate::{Daemon, Rig, eventually, mayfly};
+use crate::{Daemon, Rig, eventually};
 
 impl Rig {
     /// Enrols and starts an agent, and waits until it is ready.
@@ -23,7 +23,7 @@ impl Rig {
             std::fs::write(state.join("token"), token.stdout).unwrap();
         }
         let config = self.file(&format!("agent-{name}.toml"), &self.agent_config(name));
-        let mut command = Command::new(mayfly());
+        let mut command = Command::new(&self.program);
         command.args(["agent", "run", "--config"]).arg(config).envs(self.environment.clone());
         self.agents.insert(name.into(), Daemon::start(command, self.dir().join(format!("agent-{name}.log"))));
     }

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf, process::Command};
 
 use nix::sys::signal::Signal;
 
-use crate::{Daemon, Rig, eventually, mayfly};
+use crate::{Daemon, Rig, eventually};
 
 impl Rig {
     /// Starts the issuer, and waits until it answers.
@@ -19,7 +19,7 @@ impl Rig {
     /// Starts the issuer without waiting.
     pub fn launch_issuer(&mut self) {
         let config = self.file("issuer.toml", &self.issuer_config());
-        let mut command = Command::new(mayfly());
+        let mut command = Command::new(&self.program);
         command.args(["issuer", "run", "--config"]).arg(config).envs(self.environment.clone());
         self.issuer = Some(Daemon::start(command, self.dir().join("issuer.log")));
     }

@@ -43,6 +43,7 @@ pub struct Rig {
     ip: String,
     settings: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
+    program: PathBuf,
     issuer: Option<Daemon>,
     agents: BTreeMap<String, Daemon>,
     /// Goes last: a daemon that ends with a failed test shows its log.
@@ -61,6 +62,7 @@ impl Rig {
             ip: place::own_address(),
             settings,
             environment: Vec::new(),
+            program: mayfly(),
             issuer: None,
             agents: BTreeMap::new(),
         }
@@ -77,6 +79,11 @@ impl Rig {
     /// Environment variables for every daemon that is started from now on.
     pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
         self.environment = variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    }
+
+    /// What runs the daemons that are started from now on, in place of `mayfly` itself: a program that execs it.
+    pub fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// The rig's directory; it goes with the rig.
