@@ -159,3 +159,32 @@ fn describe(command: &Command, parents: &str, text: &mut String) {
         writeln!(text, "| `{}` | {help}{variable} |", argument.to_string().replace('|', "\\|")).unwrap();
     }
 }
+
+#[test]
+fn every_test_that_the_security_document_names_is_there() {
+    let mut sources = String::new();
+    for directory in ["src", "sdk", "issuer", "node-agent", "proto", "tests"] {
+        gather(&repository().join(directory), &mut sources);
+    }
+    let document = read("docs/security.md");
+    let rows = document.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() > 2);
+    let named = rows
+        .filter_map(|row| row.trim_end_matches('|').rsplit('|').next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let tests: Vec<_> = named.filter(|name| name.len() > 12 && !name.contains(['/', ' ', '.'])).collect();
+    assert!(tests.len() > 40, "the document names tests: {tests:?}");
+    let missing: Vec<_> = tests.into_iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "docs/security.md names tests that do not exist: {missing:?}");
+}
+
+/// The text of every Rust file below a directory.
+fn gather(directory: &Path, into: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}

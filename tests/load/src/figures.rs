@@ -1,4 +1,4 @@
-//! P1, P3, P4 and P6 of DESIGN 12.
+//! P1, P3, P4 and P6.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// SVIDs of a fleet: 5 minutes.
-const SETTINGS: [(&str, &str); 1] = [("ttl.x509", "\"5m\"")];
+pub(crate) const SETTINGS: [(&str, &str); 1] = [("ttl.x509", "\"5m\"")];
 /// How long P6 watches: several keepalives of each agent.
 const IDLE: Duration = Duration::from_mins(2);
 /// After this long a change has reached the one agent of P4.

@@ -52,6 +52,13 @@ pub(crate) fn cpu_us(process: u32) -> f64 {
     ticks.iter().sum::<u64>() as f64 * tick_us
 }
 
+/// Private anonymous memory of a process, KiB.
+pub(crate) fn anonymous_kib(process: u32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 /// How often a process has called `read` and its like (those of sockets by `recv` are not counted), and how many bytes it
 /// had written to disks.
 pub(crate) fn file_io(process: u32) -> (u64, u64) {

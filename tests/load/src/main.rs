@@ -1,4 +1,4 @@
-//! The load harness, first form: an issuer as a process of its own, simulated node agents with a TCP and TLS connection,
+//! The load harness: an issuer as a process of its own, simulated node agents with a TCP and TLS connection,
 //! certificate and `Sync` stream each, and a real node agent for what workloads see.
 //!
 //! ```text
@@ -22,6 +22,8 @@ mod admin;
 mod agent;
 mod figures;
 mod machine;
+mod memory;
+mod renewals;
 
 use clap::Parser;
 
@@ -37,7 +39,13 @@ struct Args {
     /// Repetitions for P3 and P4
     #[arg(long, default_value_t = 100)]
     times: usize,
-    /// Only this figure (P1, P3, P4, P6)
+    /// Renewals that are due a second, for P2
+    #[arg(long, default_value_t = 6_667)]
+    rate: usize,
+    /// Workloads with a connection each, for P5
+    #[arg(long, default_value_t = 900)]
+    workloads: usize,
+    /// Only this figure (P1 to P6)
     #[arg(long)]
     only: Option<String>,
 }
@@ -50,11 +58,17 @@ fn main() {
     if wanted("P1") {
         runtime.block_on(figures::p1(args.svids));
     }
+    if wanted("P2") {
+        runtime.block_on(renewals::p2(args.agents, args.rate));
+    }
     if wanted("P3") {
         runtime.block_on(figures::p3(args.agents, args.times));
     }
     if wanted("P4") {
         runtime.block_on(figures::p4(args.times));
+    }
+    if wanted("P5") {
+        runtime.block_on(memory::p5(args.workloads));
     }
     if wanted("P6") {
         runtime.block_on(figures::p6(args.agents));
