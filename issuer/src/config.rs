@@ -34,8 +34,10 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Metrics and health.
     pub metrics: MetricsConfig,
-    /// What the issuer says about itself on the web.
+    /// HTTPS for everybody.
     pub web: WebConfig,
+    /// Where others fetch this trust domain's bundle: on the HTTPS listener.
+    pub bundle_endpoint: BundleEndpointConfig,
     /// The database.
     pub store: StoreConfig,
     /// Log output.
@@ -86,12 +88,43 @@ pub struct MetricsConfig {
     pub listen: String,
 }
 
-/// What the issuer says about itself on the web.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// HTTPS that never asks for a client certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebConfig {
+    /// Address of the listener; empty: none.
+    pub listen: String,
+    /// PEM chain, leaf first, for the profile `https_web`; read again when it changes.
+    pub certificate: Option<PathBuf>,
+    /// PEM key of that chain's leaf.
+    pub key: Option<PathBuf>,
+    /// Connections at once. Each lasts 30 s at most; when all are taken, the oldest gives way once it is 2 s old.
+    pub connections: usize,
     /// `https://HOST` under which relying parties reach this trust domain; sets the `iss` of JWT-SVIDs. Empty: none.
     pub public_url: String,
+}
+
+/// Where others fetch this trust domain's bundle (SPIFFE Federation 5).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BundleEndpointConfig {
+    /// How those who fetch it know that it is ours.
+    pub profile: Profile,
+    /// The path of its URL. Every other path is 404.
+    pub path: String,
+    /// Whether the document has the keys that verify WIT-SVIDs. Deployed SPIRE refuses a whole bundle that has one.
+    pub wit: bool,
+}
+
+/// A profile of the bundle endpoint (SPIFFE Federation 5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// The listener presents the issuer's own X.509-SVID, `spiffe://T/mayfly/issuer/<name>`.
+    #[default]
+    HttpsSpiffe,
+    /// The listener presents a certificate that web clients trust, from files.
+    HttpsWeb,
 }
 
 /// The database.
@@ -117,6 +150,7 @@ impl Default for Config {
             limits: LimitsConfig::default(),
             metrics: MetricsConfig::default(),
             web: WebConfig::default(),
+            bundle_endpoint: BundleEndpointConfig::default(),
             store: StoreConfig::default(),
             log: Log::default(),
         }
@@ -152,6 +186,32 @@ impl Default for LimitsConfig {
 impl Default for MetricsConfig {
     fn default() -> Self {
         Self { listen: "127.0.0.1:9464".into() }
+    }
+}
+
+impl Default for WebConfig {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:8444".into(),
+            certificate: None,
+            key: None,
+            connections: 256,
+            public_url: String::new(),
+        }
+    }
+}
+
+impl WebConfig {
+    /// Where to listen, once [`Settings::check`] has passed; none: nowhere.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.parse().ok()
+    }
+}
+
+impl Default for BundleEndpointConfig {
+    fn default() -> Self {
+        Self { profile: Profile::default(), path: "/".into(), wit: false }
     }
 }
 
@@ -220,17 +280,48 @@ impl Settings for Config {
             ("limits.connections", self.limits.connections),
             ("limits.mint_batch", self.limits.mint_batch),
             ("limits.mint_queue", self.limits.mint_queue),
+            ("web.connections", self.web.connections),
         ] {
             if limit == 0 {
                 problem(key, "is 0, so that nothing would be served".into(), "remove it to take the default");
             }
         }
+        self.check_web(&mut problems);
         self.check_lifetimes(&mut problems);
         problems
     }
 }
 
 impl Config {
+    fn check_web(&self, problems: &mut Vec<Problem>) {
+        let mut problem =
+            |key: &str, what: &str, remedy: &str| problems.push(Problem::new(key, what.to_owned(), remedy));
+        if !self.web.listen.is_empty() && self.web.address().is_none() {
+            problem("web.listen", "is not an address", "write IP:PORT, or \"\" for none");
+        }
+        let path = &self.bundle_endpoint.path;
+        if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-~".contains(&b)) {
+            problem(
+                "bundle_endpoint.path",
+                "is not the path of a URL",
+                "begin with / and use the characters A-Z a-z 0-9 . _ - ~ /",
+            );
+        }
+        for (key, file) in [("web.certificate", &self.web.certificate), ("web.key", &self.web.key)] {
+            match (self.bundle_endpoint.profile, file) {
+                (Profile::HttpsWeb, None) => {
+                    problem(key, "is not set", "name a PEM file: the profile https_web presents it")
+                }
+                (Profile::HttpsSpiffe, Some(_)) => problem(
+                    key,
+                    "is set, and the profile https_spiffe presents the issuer's own identity",
+                    "remove it, or set bundle_endpoint.profile = \"https_web\"",
+                ),
+                (Profile::HttpsWeb, Some(_)) | (Profile::HttpsSpiffe, None) => {}
+            }
+        }
+    }
+
     fn check_lifetimes(&self, problems: &mut Vec<Problem>) {
         let floor = if self.ttl.allow_short_ttl { 1 } else { 60 };
         for (key, ttl) in [("ttl.x509", self.ttl.x509), ("ttl.jwt", self.ttl.jwt), ("ttl.node", self.ttl.node)] {

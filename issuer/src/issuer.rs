@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     mint::{Admission, LiveKeys, Minter},
     store::{Durability, Options as StoreOptions, Store, StoreError},
+    web::{Web, WebError},
 };
 
 /// Bytes of one message from a node: a batch of 500 items with their facts.
@@ -66,6 +67,9 @@ pub enum RunError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The HTTPS listener could not be had: the operator's move.
+    #[error(transparent)]
+    Web(#[from] WebError),
     /// What is stored cannot be used, or TLS cannot be set up.
     #[error("{}; {}", .0.what, .0.reason.remedy())]
     Refused(#[from] Refusal),
@@ -139,6 +143,8 @@ impl Parts<'_> {
         let (metrics, registry) = Metrics::registered();
         let mut parts: JoinSet<Ended> = JoinSet::new();
         self.nodes(&mut parts, &identity, &metrics).await?;
+        self.web(&mut parts, &identity, &metrics).await?;
+        // After what others need: whoever gets an answer here finds the rest in its place.
         self.admin(&mut parts, &metrics)?;
         self.ops(&mut parts, registry).await?;
         let stop = self.stop.clone();
@@ -241,6 +247,24 @@ impl Parts<'_> {
             .add_service(health)
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         parts.spawn(async move { ("admin socket", served.await.map_err(|error| error.to_string())) });
+        Ok(())
+    }
+
+    async fn web(
+        &self,
+        parts: &mut JoinSet<Ended>,
+        identity: &OwnIdentity,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(), RunError> {
+        let web = Web::bind(self.config, identity.credentials(), &self.directory, metrics, &self.stop).await?;
+        let Some(web) = web else { return Ok(()) };
+        let stop = self.stop.clone();
+        parts.spawn(async move {
+            ("web listener", {
+                web.run(stop).await;
+                Ok(())
+            })
+        });
         Ok(())
     }
 

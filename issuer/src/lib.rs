@@ -5,6 +5,7 @@
 //!                    │                  ├──> mint: authorize, sign, record ─┼──> authority (what signs)
 //!                    └─> sync <─────────┘            │                      └──> store, ledger (durable first)
 //! operator ──> api::admin ──> directory (memory; edits are durable, then visible, then pushed)
+//! stranger ──> web (the bundle, over HTTPS)
 //! ```
 
 // What an operator sets, and how the parts are put together.
@@ -33,6 +34,7 @@ pub mod mint;
 pub mod api;
 pub mod identity;
 pub mod metrics;
+pub mod web;
 
 pub use config::Config;
 pub use issuer::{RunError, run};

@@ -17,6 +17,7 @@ pub struct Metrics {
     attested: Counter,
     renewed: Counter,
     connected: Gauge<u64, AtomicU64>,
+    web: Family<Answered, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +31,11 @@ struct Refused {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    status: u16,
+}
+
 impl Metrics {
     /// The counters, and the registry that `/metrics` shows.
     #[must_use]
@@ -41,6 +47,7 @@ impl Metrics {
         registry.register("nodes_attested", "Nodes attested", metrics.attested.clone());
         registry.register("nodes_renewed", "Node SVIDs renewed", metrics.renewed.clone());
         registry.register("nodes_connected", "Nodes in sync", metrics.connected.clone());
+        registry.register("web_answers", "Answers of the HTTPS listener, by HTTP status", metrics.web.clone());
         (Arc::new(metrics), registry)
     }
 
@@ -67,5 +74,10 @@ impl Metrics {
     /// So many nodes are in sync.
     pub fn connected(&self, nodes: usize) {
         self.connected.set(nodes as u64);
+    }
+
+    /// The HTTPS listener answered with this status.
+    pub fn web_answered(&self, status: u16) {
+        self.web.get_or_create(&Answered { status }).inc();
     }
 }

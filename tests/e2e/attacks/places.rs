@@ -102,7 +102,7 @@ fn a_read_only_state_directory_is_named() {
     let place = rig.dir().join("read-only");
     let Some(_mount) = Mount::tmpfs(&place, "ro") else { return };
     let issuer = format!(
-        "trust_domain = \"test.example\"\nstate_dir = \"{}\"\nlisten = \"{}\"\nadmin_socket = \"{}\"\nmetrics.listen = \"\"\n",
+        "trust_domain = \"test.example\"\nstate_dir = \"{}\"\nlisten = \"{}\"\nadmin_socket = \"{}\"\nmetrics.listen = \"\"\nweb.listen = \"\"\n",
         place.join("issuer").display(),
         rig.issuer_address(),
         rig.admin_socket().display()

@@ -1,6 +1,6 @@
 // A workload that knows only go-spiffe.
 //
-// usage: workload denied | full. Prints one JSON object; exits 0 when the Workload API behaved as the SPIFFE standards say.
+// usage: workload denied | full | federation ... (see federation.go). Prints one JSON object; exits 0 when the Workload API behaved as the SPIFFE standards say.
 package main
 
 import (
@@ -24,6 +24,10 @@ const audience = "interop"
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 110*time.Second)
 	defer cancel()
+	if os.Args[1] == "federation" {
+		federate(ctx, os.Args[2:])
+		return
+	}
 	client, err := workloadapi.New(ctx)
 	check(err)
 	defer client.Close()

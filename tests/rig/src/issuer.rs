@@ -34,6 +34,11 @@ impl Rig {
         format!("{}:8443", self.ip())
     }
 
+    /// The issuer's address for HTTPS.
+    pub fn web_address(&self) -> String {
+        format!("{}:8444", self.ip())
+    }
+
     /// The issuer's admin socket.
     pub fn admin_socket(&self) -> PathBuf {
         self.dir().join("issuer-admin/admin.sock")
@@ -86,7 +91,11 @@ impl Rig {
         if !self.settings.contains_key("metrics.listen") {
             writeln!(lines, "metrics.listen = \"{}:9464\"", self.ip()).unwrap();
         }
-        for (key, value) in &self.settings {
+        if !self.settings.contains_key("web.listen") {
+            writeln!(lines, "web.listen = \"{}\"", self.web_address()).unwrap();
+        }
+        // An empty value leaves a setting out, for issuers of a build that does not know it.
+        for (key, value) in self.settings.iter().filter(|(_, value)| !value.is_empty()) {
             writeln!(lines, "{key} = {value}").unwrap();
         }
         lines

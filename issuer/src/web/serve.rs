@@ -1,0 +1,64 @@
+//! Serving: HTTP/1.1 on each connection, bounded in size and time.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper::{body::Incoming as Body, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mayfly_sdk::tls::TlsConnection;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Web, bundle::BundleEndpoint, certificate};
+
+/// How long the head of a request may take. The connection as a whole ends after 30 s.
+const HEAD: Duration = Duration::from_secs(5);
+/// Bytes of a request's head.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Fields of a request's head.
+const HEAD_FIELDS: usize = 64;
+
+impl Web {
+    /// Serves until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        let mut look = tokio::time::interval(certificate::LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(ended) = connections.join_next() => {
+                    if ended.is_err_and(|error| error.is_panic()) {
+                        tracing::error!("a web connection's task panicked");
+                    }
+                }
+                _ = look.tick(), if self.files.is_some() => {
+                    if let Some(files) = &mut self.files {
+                        files.refresh().await;
+                    }
+                }
+                accepted = self.incoming.accept() => match accepted {
+                    Some(connection) => { connections.spawn(serve(connection, Arc::clone(&self.endpoint))); }
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+async fn serve(connection: TlsConnection, endpoint: Arc<BundleEndpoint>) {
+    let answer = service_fn(move |request: http::Request<Body>| {
+        let response = endpoint.answer(&request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEAD_FIELDS)
+        .serve_connection(TokioIo::new(connection), answer)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a web connection ended badly");
+    }
+}
