@@ -310,7 +310,7 @@ impl Config {
         for (key, file) in [("web.certificate", &self.web.certificate), ("web.key", &self.web.key)] {
             match (self.bundle_endpoint.profile, file) {
                 (Profile::HttpsWeb, None) => {
-                    problem(key, "is not set", "name a PEM file: the profile https_web presents it")
+                    problem(key, "is not set", "name a PEM file: the profile https_web presents it");
                 }
                 (Profile::HttpsSpiffe, Some(_)) => problem(
                     key,

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::explicit_write,
     clippy::disallowed_methods,
     reason = "a test root"
 )]
@@ -15,7 +16,7 @@ mod http;
 mod pki;
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
@@ -31,7 +32,6 @@ fn go() -> Option<PathBuf> {
         return Some(path);
     }
     assert!(std::env::var_os("CI").is_none(), "{} is missing: tests/run makes it", path.display());
-    use std::io::Write as _;
     writeln!(std::io::stderr(), "NOT RUN: {} is missing; tests/run makes it", path.display()).unwrap();
     None
 }
