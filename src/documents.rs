@@ -1,5 +1,7 @@
 //! The documents that are made from the code, and held against it: `UPDATE_DOCUMENTS=1 cargo test -p mayfly documents` writes them anew.
 
+mod conformance;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};

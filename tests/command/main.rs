@@ -128,6 +128,7 @@ impl Drop for Running {
     }
 }
 
+/// Rows: WE-12.
 #[test]
 fn dev_serves_its_user_and_every_verb_works_on_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -176,6 +177,7 @@ fn dev_serves_its_user_and_every_verb_works_on_it() {
     }
 }
 
+/// Rows: WA-21.
 #[test]
 fn an_svid_is_written_as_a_set_that_openssl_believes() {
     let dir = tempfile::tempdir().unwrap();
@@ -188,6 +190,12 @@ fn an_svid_is_written_as_a_set_that_openssl_believes() {
     assert_eq!(fs::metadata(files.join("key.pem")).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(fs::read_to_string(files.join("key.pem")).unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
     let chain = files.join("svid.pem");
+    // The leaf and its intermediate; the root is in the bundle only.
+    let (sent, roots) = (fs::read_to_string(&chain).unwrap(), fs::read_to_string(files.join("bundle.pem")).unwrap());
+    let certificates =
+        |pem: &str| pem.split_inclusive("-----END CERTIFICATE-----\n").map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!((certificates(&sent).len(), certificates(&roots).len()), (2, 1), "{sent}{roots}");
+    assert!(!certificates(&sent).contains(&certificates(&roots)[0]));
     let valid = dev.json(&["svid", "x509", "validate", chain.to_str().unwrap()]);
     assert_eq!(valid["spiffe_id"], dev.ready["spiffe_id"]);
     let other = ["svid", "x509", "validate", chain.to_str().unwrap(), "--spiffe-id", "spiffe://dev.example/other"];
@@ -243,6 +251,7 @@ fn nothing_survives_dev_and_the_directory_is_used_again() {
     assert!(dev.daemons().is_empty() && !dir.path().join("env").exists());
 }
 
+/// Rows: ID-5.
 #[test]
 fn settings_are_checked_as_a_whole() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ mod commands;
 mod fake;
 mod opened;
 mod openssl;
+mod published;
 mod real;
 mod recovery;
 mod year;

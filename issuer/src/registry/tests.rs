@@ -349,6 +349,7 @@ fn entries_are_paged_by_name() {
     assert_eq!(registry.count_of_owner("other"), 3);
 }
 
+/// Rows: WA-14.
 #[test]
 fn the_order_of_identities_is_priority_and_then_age() {
     let (mut registry, mut store) = (Registry::new(rules()), FakeStore { n: 0, next_order: 1 });

@@ -111,6 +111,16 @@ mod tests {
         assert_eq!(for_root().check(), Vec::new());
     }
 
+    /// Rows: WE-2.
+    #[test]
+    fn the_workload_api_is_not_served_over_tcp() {
+        for address in ["tcp://0.0.0.0:8081", "tcp://127.0.0.1:8081", "0.0.0.0:8081"] {
+            let config = Config { socket: Some(PathBuf::from(address)), ..for_root() };
+            let keys: Vec<_> = config.check().into_iter().map(|problem| problem.key).collect();
+            assert_eq!(keys, ["socket"], "{address}");
+        }
+    }
+
     #[test]
     fn every_problem_is_named_at_once() {
         let config = Config {

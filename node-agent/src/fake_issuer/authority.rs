@@ -1,9 +1,11 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mayfly_proto::node;
 use mayfly_sdk::bundle::{Bundle, JwtAuthority, JwtBundle, X509Authority, X509Bundle, X509BundleSet};
 use mayfly_sdk::jws::{JwsAlgorithm, Signer};
 use mayfly_sdk::tls::SpkiPin;
 use mayfly_sdk::x509::X509Svid;
-use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, Timestamp, TrustDomain};
+use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, PublicKey, SignatureAlgorithm, Timestamp, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SerialNumber,
@@ -84,6 +86,18 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let leaf = params.signed_by(&P256(spki[spki.len() - 65..].to_vec()), &self.signer).unwrap();
         vec![leaf.der().clone(), self.intermediate.clone()]
+    }
+
+    /// The key that tokens are verified with.
+    pub(crate) fn token_key(&self) -> &PublicKey {
+        self.jwt_key.public_key()
+    }
+
+    /// A token of any header and claims whatever, rightly signed.
+    pub(crate) fn signed(&self, header: &str, claims: &str) -> String {
+        let input = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+        let signature = self.jwt_key.sign(SignatureAlgorithm::EcP256Sha256Fixed, input.as_bytes()).unwrap();
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
     pub(super) fn token(&self, id: &str, audience: &[String], lifetime_s: u32) -> (String, String) {

@@ -58,6 +58,7 @@ async fn ends_silently(mut stream: UnixStream) {
     assert_eq!(rest, b"");
 }
 
+/// Rows: WE-19.
 #[tokio::test]
 async fn a_path_as_authority_is_answered() {
     let served = serve(Limits::default());
@@ -78,6 +79,7 @@ async fn a_path_as_authority_is_answered() {
     assert_eq!(client.request(&call(b"")).await, Outcome::Answered, "absent");
 }
 
+/// Rows: WE-19.
 #[tokio::test]
 async fn an_authority_that_is_remembered_is_answered_each_time() {
     let served = serve(Limits::default());
@@ -214,6 +216,7 @@ async fn noise_ends_its_own_connection_only() {
     still_serves(&served.path).await;
 }
 
+/// Rows: WE-18.
 #[tokio::test]
 async fn the_caller_is_the_process_that_connected() {
     let (_directory, listener) = bind(Limits::default());
@@ -239,6 +242,7 @@ async fn a_socket_handed_on_works_while_its_maker_lives_and_ends_with_it() {
     assert_eq!(end.expect("the connection outlives its process"), Outcome::Closed);
 }
 
+/// Rows: WE-18.
 #[tokio::test]
 async fn a_process_that_runs_another_program_gets_nothing_more() {
     let served = serve(Limits::default());
@@ -249,6 +253,7 @@ async fn a_process_that_runs_another_program_gets_nothing_more() {
     assert_eq!(client.request(&call(b"")).await, Outcome::Closed);
 }
 
+/// Rows: WE-18.
 #[tokio::test]
 async fn a_process_that_ended_before_it_was_accepted_is_closed() {
     let (_directory, listener) = bind(Limits::default());

@@ -35,6 +35,7 @@ mod tests {
         Gate.call(request).map(drop).map_err(|status| status.code())
     }
 
+    /// Rows: WE-5.
     #[test]
     fn only_the_exact_header_passes() {
         assert_eq!(answer(&["true"]), Ok(()));

@@ -17,6 +17,7 @@ mod tests {
 
     use super::*;
 
+    /// Rows: WA-12.
     #[test]
     fn the_first_of_several_with_one_hint_stays_and_no_hint_is_never_a_duplicate() {
         let entry = |uid: &str, hint: &str| {

@@ -1,3 +1,6 @@
+mod changes;
+mod tokens;
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -36,11 +39,16 @@ async fn token(node: &TestNode, audience: &[&str]) -> String {
     answer.svids[0].svid.clone()
 }
 
+fn validate_request(audience: &str, svid: &str) -> wire::ValidateJwtsvidRequest {
+    wire::ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() }
+}
+
 async fn validate(node: &TestNode, audience: &str, svid: &str) -> Result<wire::ValidateJwtsvidResponse, Status> {
-    let request = wire::ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() };
+    let request = validate_request(audience, svid);
     node.api.validate_jwtsvid(TestNode::call(request)).await.map(Response::into_inner)
 }
 
+/// Rows: WA-1, WA-20, WA-21, WA-22, WA-23, WA-24, WA-26.
 #[tokio::test]
 async fn the_first_message_has_everything_a_client_needs() {
     let node = TestNode::in_sync().await;
@@ -54,9 +62,13 @@ async fn the_first_message_has_everything_a_client_needs() {
     assert_eq!(parsed.spiffe_id().as_str(), svid.spiffe_id);
     let trust = X509BundleSet::from_iter([bundle]);
     mayfly_sdk::x509::verify(parsed.chain(), &trust, node.clock.now(), Usage::Any).unwrap();
+    assert_eq!(parsed.key().public_key().key_type(), mayfly_sdk::key::KeyType::EcP256);
+    let last = mayfly_sdk::x509::Certificate::parse(parsed.chain().last().unwrap()).unwrap();
+    assert!(parsed.chain().len() == 2 && last.issuer_der() != last.subject_der(), "the root is not sent");
     node.halt().await;
 }
 
+/// Rows: WA-2, WA-14.
 #[tokio::test]
 async fn a_new_entry_is_one_message_with_every_svid_in_the_order_of_the_entries() {
     let node = TestNode::in_sync().await;
@@ -70,6 +82,7 @@ async fn a_new_entry_is_one_message_with_every_svid_in_the_order_of_the_entries(
     node.halt().await;
 }
 
+/// Rows: WA-5.
 #[tokio::test]
 async fn what_does_not_concern_a_stream_is_acknowledged_and_not_sent() {
     let node = TestNode::in_sync().await;
@@ -110,6 +123,7 @@ async fn a_stream_that_is_not_read_holds_back_the_acknowledgement() {
     node.halt().await;
 }
 
+/// Rows: WA-6.
 #[tokio::test]
 async fn a_withdrawn_entry_ends_the_stream_with_permission_denied() {
     let node = TestNode::in_sync().await;
@@ -123,6 +137,7 @@ async fn a_withdrawn_entry_ends_the_stream_with_permission_denied() {
     node.halt().await;
 }
 
+/// Rows: WA-6.
 #[tokio::test]
 async fn a_denied_identity_ends_the_stream() {
     let node = TestNode::in_sync().await;
@@ -135,6 +150,7 @@ async fn a_denied_identity_ends_the_stream() {
     node.halt().await;
 }
 
+/// Rows: WE-8, WA-20.
 #[tokio::test]
 async fn no_identity_is_said_after_a_moment_and_in_the_words_that_clients_look_for() {
     let node = TestNode::in_sync().await;
@@ -143,6 +159,30 @@ async fn no_identity_is_said_after_a_moment_and_in_the_words_that_clients_look_f
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("no identity issued"), "{}", status.message());
     assert!(started.elapsed() >= Duration::from_secs(2));
+    node.halt().await;
+}
+
+/// Rows: WA-27, WA-41, WA-49, WE-8.
+#[tokio::test]
+async fn a_caller_without_an_identity_is_denied_whatever_it_asks() {
+    let node = TestNode::in_sync().await;
+    let good = validate_request("a", "x.y.z");
+    let (x509, jwks, token, validated) = tokio::join!(
+        async {
+            let stream = node.api.fetch_x509_bundles(TestNode::call(wire::X509BundlesRequest {})).await;
+            next(&mut stream.unwrap().into_inner()).await.map(drop)
+        },
+        async {
+            let stream = node.api.fetch_jwt_bundles(TestNode::call(wire::JwtBundlesRequest {})).await;
+            next(&mut stream.unwrap().into_inner()).await.map(drop)
+        },
+        async { node.api.fetch_jwtsvid(jwt_request(&["a"], "")).await.map(drop) },
+        async { node.api.validate_jwtsvid(TestNode::call(good)).await.map(drop) },
+    );
+    for answer in [x509, jwks, token, validated] {
+        let status = answer.unwrap_err();
+        assert_eq!((status.code(), status.message().contains("no identity issued")), (Code::PermissionDenied, true));
+    }
     node.halt().await;
 }
 
@@ -155,6 +195,7 @@ async fn an_entry_that_comes_while_its_workload_waits_is_served() {
     node.halt().await;
 }
 
+/// Rows: WE-7.
 #[tokio::test]
 async fn out_of_sync_nobody_is_told_that_there_is_no_identity() {
     let issuer = FakeIssuer::start(mayfly_sdk::Clock::system()).await;
@@ -165,6 +206,7 @@ async fn out_of_sync_nobody_is_told_that_there_is_no_identity() {
     node.halt().await;
 }
 
+/// Rows: WA-3, WA-42.
 #[tokio::test]
 async fn an_outage_does_not_show_to_those_who_have_an_identity() {
     let mut node = TestNode::in_sync().await;
@@ -180,6 +222,7 @@ async fn an_outage_does_not_show_to_those_who_have_an_identity() {
     node.halt().await;
 }
 
+/// Rows: WE-7.
 #[tokio::test]
 async fn shutting_down_ends_streams_with_unavailable() {
     let node = TestNode::in_sync().await;
@@ -191,6 +234,7 @@ async fn shutting_down_ends_streams_with_unavailable() {
     node.halt().await;
 }
 
+/// Rows: J-10, WA-1, WA-43.
 #[tokio::test]
 async fn a_token_names_the_audiences_as_they_were_asked_for_and_is_cached_for_their_set() {
     let node = TestNode::in_sync().await;
@@ -204,6 +248,7 @@ async fn a_token_names_the_audiences_as_they_were_asked_for_and_is_cached_for_th
     node.halt().await;
 }
 
+/// Rows: J-11, WA-10, WA-40, WA-41.
 #[tokio::test]
 async fn tokens_are_fetched_for_all_identities_or_for_one() {
     let node = TestNode::in_sync().await;
@@ -225,6 +270,7 @@ async fn tokens_are_fetched_for_all_identities_or_for_one() {
     node.halt().await;
 }
 
+/// Rows: WA-43.
 #[tokio::test]
 async fn a_token_past_its_renewal_is_served_while_a_new_one_is_fetched() {
     let node = TestNode::in_sync().await;
@@ -241,6 +287,7 @@ async fn a_token_past_its_renewal_is_served_while_a_new_one_is_fetched() {
     node.halt().await;
 }
 
+/// Rows: WA-10, WA-47.
 #[tokio::test]
 async fn a_valid_token_validates_and_every_other_is_an_invalid_argument() {
     let node = TestNode::in_sync().await;
@@ -274,6 +321,7 @@ async fn a_valid_token_validates_and_every_other_is_an_invalid_argument() {
     node.halt().await;
 }
 
+/// Rows: WA-16, WA-25, WA-27.
 #[tokio::test]
 async fn bundles_are_the_own_one_and_those_that_entries_federate_with() {
     let node = TestNode::in_sync().await;

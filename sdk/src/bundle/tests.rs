@@ -63,6 +63,7 @@ fn a_bundle_is_read_back_from_its_document() {
     assert_eq!(Bundle::from_spiffe_json(td(), bundle.to_spiffe_json().as_bytes()), Ok(bundle));
 }
 
+/// Rows: BD-1, BD-6, BD-11, BD-15, BD-20, X-29.
 #[test]
 fn the_document_has_the_members_that_the_standard_names_and_no_others() {
     // rows: BD-1, BD-6, BD-11, BD-15, BD-17, BD-20, X-29
@@ -82,6 +83,7 @@ fn the_document_has_the_members_that_the_standard_names_and_no_others() {
     assert_eq!(empty, json!({ "keys": [] }));
 }
 
+/// Rows: BD-2, BD-3, BD-21.
 #[test]
 fn keys_must_be_there_and_may_be_none() {
     // rows: BD-2, BD-3, BD-21
@@ -98,6 +100,7 @@ fn keys_must_be_there_and_may_be_none() {
     assert_eq!(Bundle::from_spiffe_json(td(), long.as_bytes()), Err(BundleError::TooLong));
 }
 
+/// Rows: BD-5, BD-6, BD-8.
 #[test]
 fn sequence_and_hint_are_integers() {
     // rows: BD-5, BD-6, BD-7, BD-8
@@ -122,6 +125,7 @@ fn sequence_and_hint_are_integers() {
     assert_eq!((unknown.sequence, unknown.refresh_hint), (None, None));
 }
 
+/// Rows: BD-9, BD-10, BD-12, BD-13, BD-14, BD-16, BD-19.
 #[test]
 fn one_entry_that_cannot_be_used_leaves_the_others() {
     let root = self_signed(ca("root"));
@@ -167,6 +171,7 @@ fn one_entry_that_cannot_be_used_leaves_the_others() {
     ignored(x509_entry(&not_ca));
 }
 
+/// Rows: BD-12.
 #[test]
 fn the_first_certificate_counts_and_a_key_id_beside_it_does_not_hurt() {
     // rows: BD-12
@@ -177,6 +182,7 @@ fn the_first_certificate_counts_and_a_key_id_beside_it_does_not_hurt() {
     assert_eq!(bundle.x509.authorities(), [X509Authority::from_der(&root.der).unwrap()]);
 }
 
+/// Rows: BD-18.
 #[test]
 fn two_token_keys_of_one_name_make_the_bundle_ambiguous() {
     // rows: BD-18
@@ -187,6 +193,7 @@ fn two_token_keys_of_one_name_make_the_bundle_ambiguous() {
     assert_eq!(JwtBundle::from_jwks(td(), set.as_bytes()), Err(BundleError::DuplicateKeyId));
 }
 
+/// Rows: J-20.
 #[test]
 fn the_workload_api_form_of_token_keys_may_lack_a_use() {
     // Decision K9; rows: J-20
@@ -228,6 +235,7 @@ fn ed25519_signs_no_tokens_and_may_sign_certificates() {
     assert_eq!(read(&document), Ok(bundle));
 }
 
+/// Rows: WA-23.
 #[test]
 fn the_workload_api_form_of_anchors_is_der_after_der() {
     let (a, b) = (self_signed(ca("a")), self_signed(ca("b")));
@@ -243,6 +251,7 @@ fn the_workload_api_form_of_anchors_is_der_after_der() {
     assert_eq!(X509Bundle::from_der(td(), &vec![0; MAX_BUNDLE_BYTES + 1]), Err(BundleError::TooLong));
 }
 
+/// Rows: X-22.
 #[test]
 fn halves_of_two_trust_domains_do_not_become_one_bundle() {
     let (bundle, _) = full();
@@ -263,6 +272,7 @@ fn a_set_keeps_one_bundle_for_each_trust_domain() {
     assert_eq!(set.iter().map(|bundle| bundle.trust_domain().as_str()).collect::<Vec<_>>(), ["other"]);
 }
 
+/// Rows: BM-1, BM-2, BM-3, BM-4.
 #[test]
 fn a_map_is_read_whole_or_not_at_all() {
     let (bundle, _) = full();

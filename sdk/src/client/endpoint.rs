@@ -157,6 +157,7 @@ fn invalid(what: &str) -> Refusal {
 mod tests {
     use super::*;
 
+    /// Rows: WE-13, WE-14.
     #[test]
     fn addresses_of_the_standard_are_read() {
         for (text, shown) in [
@@ -170,6 +171,7 @@ mod tests {
         }
     }
 
+    /// Rows: WE-13, WE-14.
     #[test]
     fn everything_else_is_refused() {
         let long = format!("unix:///{}", "a".repeat(MAX_SOCKET_PATH));

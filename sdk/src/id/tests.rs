@@ -6,6 +6,7 @@ fn parse(text: &str) -> Result<SpiffeId, IdError> {
     text.parse()
 }
 
+/// Rows: ID-1, ID-2, ID-3, ID-4, ID-6, ID-7, ID-13, ID-14, ID-15, ID-16, ID-19.
 #[test]
 fn ids_are_refused_for_the_reason_that_helps() {
     assert!(parse("spiffe://td/a").is_ok());
@@ -67,6 +68,7 @@ fn ids_are_refused_for_the_reason_that_helps() {
     }
 }
 
+/// Rows: ID-15.
 #[test]
 fn dots_that_are_not_dot_segments_are_legal() {
     // rows: ID-15
@@ -75,6 +77,7 @@ fn dots_that_are_not_dot_segments_are_legal() {
     }
 }
 
+/// Rows: ID-7, ID-13, ID-19.
 #[test]
 fn every_other_character_is_refused_and_every_legal_one_taken() {
     // rows: ID-7, ID-13, ID-19
@@ -88,6 +91,7 @@ fn every_other_character_is_refused_and_every_legal_one_taken() {
     }
 }
 
+/// Rows: ID-8.
 #[test]
 fn trust_domains_are_not_read_as_hosts() {
     // rows: ID-8
@@ -97,6 +101,7 @@ fn trust_domains_are_not_read_as_hosts() {
     }
 }
 
+/// Rows: ID-9, ID-10, ID-12.
 #[test]
 fn lengths_are_bounded_at_255_and_2048() {
     // rows: ID-9
@@ -112,6 +117,7 @@ fn lengths_are_bounded_at_255_and_2048() {
     assert_eq!(SpiffeId::from_path(&td, &format!("/{}", "a".repeat(2048 - 11))), Err(IdError::TooLong));
 }
 
+/// Rows: ID-17.
 #[test]
 fn paths_are_case_sensitive() {
     // rows: ID-17
@@ -120,6 +126,7 @@ fn paths_are_case_sensitive() {
     assert_eq!(std::collections::HashSet::from([lower, upper]).len(), 2);
 }
 
+/// Rows: ID-20.
 #[test]
 fn a_trust_domain_is_read_from_its_name_or_from_any_of_its_ids() {
     // rows: ID-20
@@ -133,6 +140,7 @@ fn a_trust_domain_is_read_from_its_name_or_from_any_of_its_ids() {
     assert_eq!(TrustDomain::from_name("spiffe://example.org"), Err(IdError::BadTrustDomainChar));
 }
 
+/// Rows: ID-6.
 #[test]
 fn normalizing_lowers_scheme_and_trust_domain_and_leaves_the_path() {
     // rows: ID-6
@@ -182,6 +190,7 @@ fn serde_goes_through_the_parser() {
 
 proptest! {
     // rows: ID-18
+    /// Rows: ID-18.
     #[test]
     fn the_text_of_an_id_is_the_text_that_was_parsed(
         text in "spiffe://[a-z0-9._-]{1,20}(/[A-Za-z0-9._-]{1,10}){0,5}|spiffe://\\PC{0,20}|\\PC{0,30}",

@@ -58,6 +58,7 @@ fn weak_rsa_is_refused() {
     assert_eq!(public_key(&read(r#"{"kty":"RSA","n":"","e":""}"#)), Err(KeyError::Weak));
 }
 
+/// Rows: BD-19.
 #[test]
 fn private_and_symmetric_keys_are_told_apart() {
     // rows: BD-19

@@ -25,6 +25,7 @@ fn parse(text: &str) -> Result<(), JwsError> {
     Unverified::parse(text).map(|_| ())
 }
 
+/// Rows: J-2, J-5.
 #[test]
 fn all_nine_algorithms_sign_and_verify() {
     // rows: J-5
@@ -72,6 +73,7 @@ fn the_oracle_believes_our_tokens_and_we_believe_the_oracles() {
     }
 }
 
+/// Rows: J-4.
 #[test]
 fn only_the_nine_algorithms_are_read() {
     // rows: J-4
@@ -93,6 +95,7 @@ fn only_the_nine_algorithms_are_read() {
     }
 }
 
+/// Rows: J-1, J-21.
 #[test]
 fn other_forms_are_refused() {
     let good = token(r#"{"alg":"ES256","kid":"k"}"#, "{}", b"xx");
@@ -117,6 +120,7 @@ fn other_forms_are_refused() {
     assert_eq!(Unverified::parse(&payload).unwrap().insecure_claims().unwrap_err(), JwsError::BadPayload);
 }
 
+/// Rows: J-26.
 #[test]
 fn segments_are_bounded() {
     // rows: J-26
@@ -128,6 +132,7 @@ fn segments_are_bounded() {
     assert_eq!(parse(&format!("{longest}AAAA.AA.AA")), Err(JwsError::TooLong));
 }
 
+/// Rows: J-6.
 #[test]
 fn an_algorithm_must_fit_the_key_and_the_signature_its_length() {
     // rows: J-6

@@ -64,6 +64,7 @@ fn claims() -> Value {
     json!({ "sub": "spiffe://td/a", "aud": ["us", "them"], "exp": NOW.unix_s() + 300, "iat": NOW.unix_s(), "x": 1 })
 }
 
+/// Rows: ID-22, J-22, J-24.
 #[test]
 fn a_good_token_is_believed_and_says_what_it_says() {
     let domain = Domain::new();
@@ -89,6 +90,7 @@ fn tokens_of_the_issuers_signer_are_believed() {
     assert!(domain.verify(&signer.sign(claims().to_string().as_bytes()).unwrap()).is_ok());
 }
 
+/// Rows: J-5.
 #[test]
 fn all_nine_algorithms_are_believed() {
     // rows: J-5
@@ -107,6 +109,7 @@ fn all_nine_algorithms_are_believed() {
     }
 }
 
+/// Rows: J-3.
 #[test]
 fn extra_headers_are_refused_and_some_of_them_always() {
     let domain = Domain::new();
@@ -128,6 +131,7 @@ fn extra_headers_are_refused_and_some_of_them_always() {
     }
 }
 
+/// Rows: J-7.
 #[test]
 fn typ_is_absent_or_jwt_or_jose() {
     // rows: J-7
@@ -141,6 +145,7 @@ fn typ_is_absent_or_jwt_or_jose() {
     }
 }
 
+/// Rows: J-9.
 #[test]
 fn the_subject_is_the_spiffe_id_of_a_workload() {
     // rows: J-9
@@ -165,6 +170,7 @@ fn the_subject_is_the_spiffe_id_of_a_workload() {
     assert!(domain.verify_with(&token, &Options::default().allow_root_subject()).is_ok());
 }
 
+/// Rows: ID-10.
 #[test]
 fn a_long_subject_comes_through() {
     // rows: ID-10
@@ -174,6 +180,7 @@ fn a_long_subject_comes_through() {
     assert_eq!(svid.spiffe_id().as_str(), longest);
 }
 
+/// Rows: J-12, J-13, J-26.
 #[test]
 fn the_audience_is_exactly_ours() {
     // rows: J-12
@@ -197,6 +204,7 @@ fn the_audience_is_exactly_ours() {
     assert_eq!(Audience::new("").unwrap_err(), JwtError::EmptyAudience);
 }
 
+/// Rows: J-14, J-15, J-16, J-17.
 #[test]
 fn times_are_checked_with_a_small_leeway() {
     let domain = Domain::new();
@@ -228,6 +236,7 @@ fn times_are_checked_with_a_small_leeway() {
     assert!(domain.with_claim("iat", None).is_ok());
 }
 
+/// Rows: J-18.
 #[test]
 fn only_the_bundle_of_the_subjects_trust_domain_counts() {
     // rows: J-18
@@ -249,6 +258,7 @@ fn only_the_bundle_of_the_subjects_trust_domain_counts() {
     assert_eq!(check(&token(&b, "spiffe://b/x"), &empty), Err(JwtError::NoAuthority));
 }
 
+/// Rows: J-6, J-19.
 #[test]
 fn a_named_key_is_the_only_one_tried_and_an_unnamed_one_is_looked_for() {
     let domain = Domain::new();
@@ -275,6 +285,7 @@ fn a_named_key_is_the_only_one_tried_and_an_unnamed_one_is_looked_for() {
     assert_eq!(domain.with_header(r#"{"alg":"ES256","kid":"k0"}"#).unwrap_err(), JwsError::BadSignature.into());
 }
 
+/// Rows: J-6.
 #[test]
 fn the_alg_of_a_jwk_binds() {
     // rows: J-6
@@ -291,6 +302,7 @@ fn the_alg_of_a_jwk_binds() {
     assert_eq!(check("PS256"), Err(JwsError::BadSignature.into()));
 }
 
+/// Rows: J-21.
 #[test]
 fn duplicate_claims_are_refused() {
     // rows: J-21

@@ -38,6 +38,7 @@ fn refusal(path: &Path) -> BindError {
     error
 }
 
+/// Rows: WE-20.
 #[tokio::test]
 async fn everybody_may_connect_and_only_we_may_change_the_directory() {
     let (_directory, path) = place();
@@ -68,6 +69,7 @@ async fn a_path_must_be_absolute() {
     }
 }
 
+/// Rows: WE-20.
 #[tokio::test]
 async fn a_socket_that_nobody_serves_is_replaced() {
     let (_directory, path) = place_with_directory();
@@ -103,6 +105,7 @@ async fn a_served_socket_with_a_full_queue_is_served_still() {
     assert!(matches!(refusal(&path), BindError::InUse(_)));
 }
 
+/// Rows: WE-20.
 #[tokio::test]
 async fn links_and_files_are_not_touched() {
     let (directory, path) = place_with_directory();

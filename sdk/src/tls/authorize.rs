@@ -109,6 +109,7 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Rows: X-24.
     #[test]
     fn each_rule_allows_what_it_names_and_nothing_else() {
         let (a, b, foreign) = (id("spiffe://td/a"), id("spiffe://td/b"), id("spiffe://other/a"));

@@ -23,6 +23,7 @@ fn refused(params: CertificateParams) -> X509Error {
     Domain::new().verdict(params).unwrap_err()
 }
 
+/// Rows: ID-22, X-24.
 #[test]
 fn a_good_chain_is_believed_and_says_what_it_says() {
     let domain = Domain::new();
@@ -40,6 +41,7 @@ fn a_good_chain_is_believed_and_says_what_it_says() {
     assert!(domain.verdict(named).is_ok());
 }
 
+/// Rows: ID-10, ID-12.
 #[test]
 fn a_long_id_comes_through_and_a_longer_one_does_not() {
     // rows: ID-10, ID-12
@@ -49,6 +51,7 @@ fn a_long_id_comes_through_and_a_longer_one_does_not() {
     assert_eq!(refused(leaf(&format!("{longest}a"))), X509Error::BadSpiffeId(IdError::TooLong));
 }
 
+/// Rows.
 #[test]
 fn a_leaf_has_exactly_one_uri_and_it_is_that_of_a_workload() {
     assert!(Domain::new().verdict(leaf(ID)).is_ok());
@@ -79,6 +82,7 @@ fn a_leaf_has_exactly_one_uri_and_it_is_that_of_a_workload() {
     assert!(Domain::new().verdict(crafted).is_ok(), "the crafted extension is a good one when it stands alone");
 }
 
+/// Rows: X-2.
 #[test]
 fn a_name_that_cannot_be_read_might_be_a_uri() {
     // rows: X-2
@@ -92,6 +96,7 @@ fn a_name_that_cannot_be_read_might_be_a_uri() {
     assert_eq!(refused(crafted), X509Error::Malformed);
 }
 
+/// Rows.
 #[test]
 fn an_authority_never_authenticates_a_peer() {
     // rows
@@ -111,6 +116,7 @@ fn an_authority_never_authenticates_a_peer() {
     assert_eq!(verify(&[&own.der], &bundles, NOW, Usage::Server).unwrap_err(), X509Error::NotAnAuthority);
 }
 
+/// Rows: X-19.
 #[test]
 fn a_leaf_may_sign_handshakes() {
     // rows: X-19
@@ -123,6 +129,7 @@ fn a_leaf_may_sign_handshakes() {
     assert!(Domain::new().verdict(changed(|params| params.is_ca = IsCa::NoCa)).is_ok());
 }
 
+/// Rows: X-20.
 #[test]
 fn an_extended_key_usage_is_that_of_the_role() {
     // rows: X-20
@@ -144,6 +151,7 @@ fn an_extended_key_usage_is_that_of_the_role() {
     }
 }
 
+/// Rows: X-17.
 #[test]
 fn a_leaf_counts_only_in_its_time() {
     // rows: X-17
@@ -154,6 +162,7 @@ fn a_leaf_counts_only_in_its_time() {
     assert_eq!(domain.verdict(times(-100, -1)).unwrap_err(), X509Error::Expired);
 }
 
+/// Rows: X-17.
 #[test]
 fn critical_extensions_are_understood_or_refused() {
     // rows: X-17

@@ -114,6 +114,7 @@ fn a_read_only_state_directory_is_named() {
     }
 }
 
+/// Rows: WE-20.
 #[test]
 fn a_socket_path_that_is_a_link_or_a_file_or_taken_is_left_alone() {
     let rig = Rig::new(&[]);

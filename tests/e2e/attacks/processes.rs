@@ -39,6 +39,7 @@ fn two_copies_of_one_program_are_told_apart_by_their_path() {
     assert_eq!(refused.status.code(), Some(77), "{}", text(&refused.stderr));
 }
 
+/// Rows: WA-4, WE-18.
 #[test]
 fn a_process_that_execs_another_program_gets_nothing_more() {
     let rig = Rig::started(&SHORT);
@@ -62,6 +63,7 @@ fn a_process_that_execs_another_program_gets_nothing_more() {
     });
 }
 
+/// Rows: WE-18.
 #[test]
 fn a_process_id_that_is_used_again_gets_nothing() {
     let rig = Rig::started(&SHORT);

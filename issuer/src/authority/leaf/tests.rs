@@ -50,6 +50,7 @@ fn sign(signer: &LeafSigner, plan: &LeafPlan) -> Result<(Vec<u8>, Validity), Aut
     Ok((der, validity))
 }
 
+/// Rows.
 #[test]
 fn a_leaf_has_the_golden_shape() {
     let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
@@ -108,6 +109,7 @@ fn same_as_rcgen(signer: &LeafSigner, plan: &LeafPlan) {
     assert_eq!(hex::encode(ours), hex::encode(by_rcgen(plan, validity, signer.key.public_key()).unwrap()));
 }
 
+/// Rows: X-5.
 #[test]
 fn what_is_no_svid_is_refused() {
     let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
@@ -179,6 +181,7 @@ fn a_leaf_that_is_not_as_planned_is_not_released() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Rows: X-30.
     #[test]
     fn no_leaf_outlives_its_issuer_and_every_one_is_what_rcgen_would_write(
         ttl in 1_u32..100_000,

@@ -23,6 +23,7 @@ fn openssl(directory: &Path, arguments: &str) -> String {
     text
 }
 
+/// Rows.
 #[tokio::test]
 async fn openssl_verifies_the_chain_and_reads_what_was_planned() {
     for algorithm in [KeyAlgorithm::EcP256, KeyAlgorithm::EcP384, KeyAlgorithm::EcP521, KeyAlgorithm::Rsa2048] {

@@ -90,6 +90,7 @@ async fn whatever_was_being_changed_when_the_process_died_the_next_one_signs_and
     }
 }
 
+/// Rows: BD-4.
 #[tokio::test]
 async fn a_process_that_starts_again_keeps_the_shared_keys_and_makes_an_intermediate_of_its_own() {
     let world = World::new();

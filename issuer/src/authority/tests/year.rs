@@ -20,6 +20,7 @@ struct Node {
     coming: VecDeque<(Timestamp, Revision, Bundle)>,
 }
 
+/// Rows: BD-4, BD-22, J-25.
 #[tokio::test]
 async fn two_months_pass_without_a_gap_and_with_every_key_published_before_it_signs() {
     let mut world = World::new();

@@ -42,6 +42,7 @@ fn segment(token: &str, at: usize) -> String {
     String::from_utf8(URL_SAFE_NO_PAD.decode(token.split('.').nth(at).unwrap()).unwrap()).unwrap()
 }
 
+/// Rows: J-2, J-8, J-10, J-14.
 #[tokio::test]
 async fn a_token_has_the_golden_shape() {
     let key = active(KeyAlgorithm::EcP256);
@@ -55,6 +56,7 @@ async fn a_token_has_the_golden_shape() {
     assert_eq!(signed.authority, *key.id());
 }
 
+/// Rows: J-10.
 #[tokio::test]
 async fn one_audience_is_a_list_and_no_issuer_is_no_claim() {
     let signed = active(KeyAlgorithm::EcP256)
@@ -78,6 +80,7 @@ async fn every_kind_of_key_signs_with_its_algorithm() {
     }
 }
 
+/// Rows: J-8, J-11.
 #[tokio::test]
 async fn what_is_no_svid_is_refused() {
     let key = active(KeyAlgorithm::EcP256);

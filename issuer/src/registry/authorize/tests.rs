@@ -84,6 +84,7 @@ fn a_lifetime_that_the_authorities_no_longer_allow_is_refused_and_not_cut() {
     assert_eq!(reason(ask(&registry, &node("n", "1"), &[], NOW)), Reason::InvalidTtl);
 }
 
+/// Rows: J-11.
 #[test]
 fn audiences_are_those_of_the_entry() {
     let jwt = |registry: &Registry, audiences: &[&str]| {
@@ -99,6 +100,16 @@ fn audiences_are_those_of_the_entry() {
     let closed = registry(rules(), "spiffe_id: spiffe://example.org/api, jwt_audiences: [a, b]");
     assert!(jwt(&closed, &["b", "a"]).is_ok());
     assert_eq!(reason(jwt(&closed, &["a", "c"])), Reason::AudienceNotAllowed);
+}
+
+/// Rows: J-23.
+#[test]
+fn tokens_live_for_five_minutes_where_nobody_says_otherwise() {
+    let rules = crate::Config { trust_domain: "example.org".into(), ..crate::Config::default() }.rules().unwrap();
+    let registry = registry(rules, "spiffe_id: spiffe://example.org/api");
+    let (node, facts) = (node("n", "1"), AssertedFacts::default());
+    let wanted = Wanted::Jwt { audiences: &["one".to_owned()] };
+    assert_eq!(registry.authorize(&request(&registry, &node, &facts, wanted), NOW).unwrap().ttl, Ttl::from_s(300));
 }
 
 #[test]

@@ -141,6 +141,7 @@ entries:
     assert_eq!(Refusal::from(problems).reason, Reason::EntriesInvalid);
 }
 
+/// Rows: X-5, WA-12.
 #[test]
 fn each_rule_refuses_what_it_is_for() {
     let long_hint = format!("  hint: {}", "h".repeat(1025));
@@ -204,6 +205,48 @@ fn each_rule_refuses_what_it_is_for() {
     assert_eq!(problems_of(&many_selectors)[0].0, "node");
     let at_the_limit = format!("  hint: {}\n  priority: -100\n  x509_ttl: 6h\n  jwt_ttl: 60", "h".repeat(1024));
     assert_eq!(problems_of(&at_the_limit), []);
+}
+
+/// Rows: ID-1, ID-2, ID-3, ID-4, ID-7, ID-9, ID-11, ID-13, ID-14, ID-15, ID-16, ID-19.
+#[test]
+fn nobody_registers_what_is_no_spiffe_id() {
+    let of = |id: &str| problems_of(&format!("  spiffe_id: {}", serde_json::to_string(id).unwrap()));
+    let at_the_limit = format!("spiffe://example.org/{}", "a".repeat(2048 - 21));
+    for good in ["spiffe://example.org/...", "spiffe://example.org/A-b_c.9/.a", &at_the_limit] {
+        assert_eq!(of(good), [], "{good}");
+    }
+    let long_domain = format!("spiffe://{}/a", "a".repeat(256));
+    for bad in [
+        "http://example.org/a",
+        "spiffe:/example.org/a",
+        "spiffe://",
+        "spiffe:///a",
+        "spiffe://example.org/a?",
+        "spiffe://example.org/a#x",
+        "spiffe://u@example.org/a",
+        "spiffe://example.org:443/a",
+        "spiffe://Example.org/a",
+        "spiffe://ex%61mple.org/a",
+        "spiffe://[::1]/a",
+        &long_domain,
+        &format!("{at_the_limit}a"),
+        "spiffe://example.org/a%41",
+        "spiffe://example.org/a!b",
+        "spiffe://example.org/ä",
+        "spiffe://example.org//a",
+        "spiffe://example.org/a//b",
+        "spiffe://example.org/.",
+        "spiffe://example.org/a/../b",
+        "spiffe://example.org/",
+        "spiffe://example.org/a/",
+        "spiffe://example.org/a\n",
+        "spiffe://example.org/a b",
+        " spiffe://example.org/a",
+        "spiffe://example.org/a\0",
+    ] {
+        let problems = of(bad);
+        assert!(matches!(problems.as_slice(), [(field, _)] if field == "spiffe_id"), "{bad:?}: {problems:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use hyper_util::rt::TokioIo;
 use mayfly_proto::workload as wire;
 use mayfly_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use prost::Message as _;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
@@ -66,6 +67,7 @@ fn request<T>(message: T, with_header: bool) -> Request<T> {
     request
 }
 
+/// Rows: WE-1, WE-3, WE-4.
 #[tokio::test]
 async fn a_client_with_the_header_gets_its_svid() {
     let served = served().await;
@@ -78,6 +80,7 @@ async fn a_client_with_the_header_gets_its_svid() {
     served.halt().await;
 }
 
+/// Rows: WE-5, WE-9.
 #[tokio::test]
 async fn every_call_of_the_workload_api_needs_the_header_and_nothing_else_does() {
     let served = served().await;
@@ -101,6 +104,7 @@ async fn every_call_of_the_workload_api_needs_the_header_and_nothing_else_does()
     served.halt().await;
 }
 
+/// Rows: WE-10, WE-11.
 #[tokio::test]
 async fn reflection_lists_what_is_served_in_both_versions() {
     use tonic_reflection::pb::{v1, v1alpha};
@@ -128,9 +132,19 @@ async fn reflection_lists_what_is_served_in_both_versions() {
     let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(served.channel.clone());
     let asked = tokio_stream::once(request);
     let answer = client.server_reflection_info(asked).await.unwrap().into_inner().message().await.unwrap().unwrap();
-    assert!(matches!(
-        answer.message_response,
-        Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
-    ));
+    let Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(files)) =
+        answer.message_response
+    else {
+        panic!("no file")
+    };
+    let files =
+        files.file_descriptor_proto.iter().map(|file| prost_types::FileDescriptorProto::decode(&file[..]).unwrap());
+    let services = files.flat_map(|file| file.service).filter(|service| service.name() == SERVICE);
+    let methods: Vec<_> = services.flat_map(|service| service.method).map(|method| method.name().to_owned()).collect();
+    let standard = ["FetchX509SVID", "FetchX509Bundles", "FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID"];
+    assert!(standard.iter().all(|name| methods.iter().any(|method| method == name)), "{methods:?}");
+    let wit = ["FetchWITSVID", "FetchWITBundles"];
+    assert_eq!(methods.len(), 7, "{methods:?}");
+    assert!(methods.iter().all(|method| standard.contains(&&**method) || wit.contains(&&**method)), "{methods:?}");
     served.halt().await;
 }

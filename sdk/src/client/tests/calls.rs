@@ -1,4 +1,4 @@
-//! Single calls. The agent of these tests refuses a call without the security header, so each of them shows it (WE-6).
+//! Single calls. The agent of these tests refuses a call without the security header, so each of them shows it (row WE-6).
 
 use mayfly_proto::workload::Jwtsvid;
 use serde_json::json;
@@ -27,6 +27,7 @@ fn svid(token: &str, id: &str, hint: &str) -> Jwtsvid {
     Jwtsvid { spiffe_id: id.to_owned(), svid: token.to_owned(), hint: hint.to_owned() }
 }
 
+/// Rows: WE-6.
 #[tokio::test]
 async fn an_x509_context_is_fetched_once() {
     let (agent, domain) = (FakeAgent::new(), Domain::new());
@@ -39,6 +40,7 @@ async fn an_x509_context_is_fetched_once() {
     assert_eq!(client.fetch::<X509Context>().await.unwrap_err().reason, Reason::Unavailable);
 }
 
+/// Rows: WE-6, WA-50.
 #[tokio::test]
 async fn bundles_are_fetched_by_those_who_only_verify() {
     let (agent, domain) = (FakeAgent::new(), Domain::new());
@@ -55,6 +57,7 @@ async fn bundles_are_fetched_by_those_who_only_verify() {
     assert_eq!(client.fetch::<JwtBundleSet>().await.unwrap_err().reason, Reason::MessageInvalid);
 }
 
+/// Rows: WE-6, WA-13.
 #[tokio::test]
 async fn jwt_svids_come_for_all_identities_or_for_one() {
     let (agent, key) = (FakeAgent::new(), PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
@@ -77,6 +80,7 @@ async fn jwt_svids_come_for_all_identities_or_for_one() {
     assert_eq!(one.iter().map(|svid| svid.spiffe_id().as_str()).collect::<Vec<_>>(), [other]);
 }
 
+/// Rows: WA-11.
 #[tokio::test]
 async fn jwt_svids_that_are_not_what_was_asked_for_are_refused() {
     let (agent, key) = (FakeAgent::new(), PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
@@ -96,6 +100,7 @@ async fn jwt_svids_that_are_not_what_was_asked_for_are_refused() {
     assert_eq!(client.fetch_jwt_svids(&[], None).await.unwrap_err().reason, Reason::InvalidArgument);
 }
 
+/// Rows: WE-6, WA-50.
 #[tokio::test]
 async fn the_agent_validates_a_token_for_its_caller() {
     let (agent, key) = (FakeAgent::new(), PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
@@ -110,6 +115,31 @@ async fn the_agent_validates_a_token_for_its_caller() {
     agent.hold_tokens(vec![svid(&good, "spiffe://td/other", "")]);
     let refusal = client.validate_jwt_svid(&audience("db"), &good).await.unwrap_err();
     assert_eq!(refusal.reason, Reason::MessageInvalid, "the verdict is about another identity");
+}
+
+/// Rows: WA-28.
+#[tokio::test]
+async fn what_verifies_certificates_verifies_no_token() {
+    let (agent, domain) = (FakeAgent::new(), Domain::new());
+    let key = domain.root.private_key();
+    let sign = |audience| token(&key, ID, &[audience]);
+    let client = WorkloadClient::new(&agent.endpoint());
+    let believed = |bundles: &JwtBundleSet| {
+        jwt::verify(&sign("db"), bundles, &audience("db"), NOW, &jwt::Options::default()).map(|_| ())
+    };
+    let of_root = JwtAuthority::new(key.public_key().clone()).unwrap();
+    agent.hold_jwks(JwtBundle::new("td".parse().unwrap(), vec![of_root]).unwrap().to_jwks());
+    assert_eq!(believed(&client.fetch().await.unwrap()), Ok(()), "the token itself is good");
+    // The root is an anchor, as FetchX509SVID and FetchX509Bundles say; as a key of tokens nobody has named it.
+    agent.hold_bundle(domain.root.der.clone());
+    agent.hold_jwks(r#"{"keys":[]}"#.to_owned());
+    assert_eq!(client.fetch::<X509BundleSet>().await.unwrap(), domain.bundles);
+    assert_eq!(believed(&client.fetch().await.unwrap()), Err(jwt::JwtError::NoAuthority));
+    // Nor where its JWK stands among them with the use of an anchor.
+    let mut jwk = crate::jwk::members(key.public_key());
+    jwk.extend([("use".into(), json!("x509-svid")), ("kid".into(), json!(crate::jwk::thumbprint(key.public_key())))]);
+    agent.hold_jwks(json!({ "keys": [jwk] }).to_string());
+    assert_eq!(believed(&client.fetch().await.unwrap()), Err(jwt::JwtError::NoAuthority));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::x509::fixture::{Domain, bundle};
 const A: &str = "spiffe://td/a";
 const B: &str = "spiffe://td/b";
 
+/// Rows: WA-15.
 #[test]
 fn the_first_svid_is_the_default_one_and_hints_lead_to_the_others() {
     let domain = Domain::new();
@@ -22,6 +23,7 @@ fn the_first_svid_is_the_default_one_and_hints_lead_to_the_others() {
     assert_eq!(context.bundles().get(&"td".parse().unwrap()), Some(&bundle("td", &[&domain.root])));
 }
 
+/// Rows: WA-13.
 #[test]
 fn of_two_equal_hints_the_first_wins_and_no_hint_is_no_hint() {
     let domain = Domain::new();
@@ -30,6 +32,7 @@ fn of_two_equal_hints_the_first_wins_and_no_hint_is_no_hint() {
     assert_eq!(context.by_hint("h").unwrap().spiffe_id().as_str(), A);
 }
 
+/// Rows: WA-25.
 #[test]
 fn federated_bundles_are_taken_for_foreign_trust_domains_only() {
     let (domain, foreign, forged) = (Domain::new(), Domain::named("other"), Domain::new());
@@ -87,6 +90,7 @@ pub(super) const SPOILS: &[Spoil] = &[
     }),
 ];
 
+/// Rows: WA-11.
 #[test]
 fn a_message_with_one_spoiled_part_is_discarded_as_a_whole() {
     let domain = Domain::new();

@@ -19,6 +19,7 @@ fn serial(context: &X509Context) -> Vec<u8> {
     context.default_svid().serial().to_vec()
 }
 
+/// Rows: WA-8.
 #[tokio::test]
 async fn every_message_replaces_the_one_before_it() {
     let (agent, domain) = (FakeAgent::new(), Domain::new());
@@ -43,6 +44,7 @@ async fn every_message_replaces_the_one_before_it() {
     assert_eq!(serial(&next(&mut source.changes()).await.unwrap().unwrap()), serial(&second));
 }
 
+/// Rows: WA-11.
 #[tokio::test]
 async fn a_bad_message_is_reported_and_the_one_before_it_stays_in_use() {
     let (agent, domain) = (FakeAgent::new(), Domain::new());
@@ -63,6 +65,7 @@ async fn a_bad_message_is_reported_and_the_one_before_it_stays_in_use() {
     assert_eq!(agent.calls(), 1, "the stream goes on");
 }
 
+/// Rows: WA-9.
 #[tokio::test(start_paused = true)]
 async fn permission_denied_withdraws_everything_until_it_is_granted_again() {
     let (agent, domain) = (FakeAgent::new(), Domain::new());

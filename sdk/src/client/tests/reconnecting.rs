@@ -13,6 +13,7 @@ use crate::x509::fixture::Domain;
 
 const ID: &str = "spiffe://td/workload";
 
+/// Rows: WE-15, WE-17.
 #[tokio::test(start_paused = true)]
 async fn invalid_argument_and_unimplemented_are_not_tried_again() {
     for (status, reason) in [
@@ -46,6 +47,7 @@ async fn a_source_that_failed_for_good_keeps_what_it_has() {
     assert!(source.current().is_ok());
 }
 
+/// Rows: WE-16.
 #[tokio::test(start_paused = true)]
 async fn refusals_that_may_pass_are_tried_again_with_growing_pauses() {
     let (agent, domain) = (FakeAgent::new(), Domain::new());
@@ -65,6 +67,7 @@ async fn refusals_that_may_pass_are_tried_again_with_growing_pauses() {
     assert!((600..=1_300).contains(&waited.as_millis()), "{waited:?}");
 }
 
+/// Rows: WE-16.
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_keeps_refusing_is_called_ever_less_often() {
     let agent = FakeAgent::new();
@@ -88,6 +91,7 @@ async fn a_pause_that_the_agent_asks_for_is_kept() {
     assert!(begin.elapsed() >= Duration::from_secs(3), "{:?}", begin.elapsed());
 }
 
+/// Rows: WA-7.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_ends_is_opened_again_at_once_and_nothing_is_lost_meanwhile() {
     for end in [None, Some(Status::unavailable("shutting down")), Some(Status::cancelled("?"))] {
@@ -115,6 +119,7 @@ async fn a_stream_that_ends_is_opened_again_at_once_and_nothing_is_lost_meanwhil
     }
 }
 
+/// Rows: WA-7.
 #[tokio::test(start_paused = true)]
 async fn streams_that_deliver_and_end_at_once_do_not_become_a_hot_loop() {
     let (agent, domain) = (FakeAgent::new(), Domain::new());
@@ -127,6 +132,7 @@ async fn streams_that_deliver_and_end_at_once_do_not_become_a_hot_loop() {
     assert!(agent.calls() < 20, "{}", agent.calls());
 }
 
+/// Rows: WE-16.
 #[tokio::test]
 async fn an_agent_that_comes_late_or_comes_back_is_found() {
     let (mut agent, domain) = (FakeAgent::absent(), Domain::new());

@@ -28,6 +28,7 @@ async fn two_svids_of_one_trust_domain_meet_and_know_each_other() {
     assert!(client.info().binding().is_some() && client.info().binding() == server.info().binding());
 }
 
+/// Rows: X-16.
 #[tokio::test]
 async fn a_signing_certificate_authenticates_nobody() {
     for as_server in [true, false] {
@@ -43,6 +44,7 @@ async fn a_signing_certificate_authenticates_nobody() {
     }
 }
 
+/// Rows: X-21.
 #[tokio::test]
 async fn a_foreign_trust_domain_is_refused_until_its_bundle_is_there() {
     let (mut pair, foreign) = (Pair::new(), Domain::named("other"));
@@ -56,6 +58,7 @@ async fn a_foreign_trust_domain_is_refused_until_its_bundle_is_there() {
     assert_eq!(server.info().peer().unwrap().spiffe_id().as_str(), "spiffe://other/client");
 }
 
+/// Rows.
 #[tokio::test]
 async fn no_trust_domain_vouches_for_the_names_of_another() {
     let (mut pair, other) = (Pair::new(), Domain::named("other"));
@@ -70,6 +73,7 @@ async fn no_trust_domain_vouches_for_the_names_of_another() {
     assert_eq!(pair.meet().await.refused_by_server(), Reason::X509SvidUntrusted, "X-22, the other way round");
 }
 
+/// Rows: X-23.
 #[tokio::test]
 async fn an_empty_bundle_trusts_nobody() {
     let pair = Pair::new();
@@ -80,6 +84,7 @@ async fn an_empty_bundle_trusts_nobody() {
     assert_eq!(pair.meet().await.refused_by_client(), Reason::UnknownTrustDomain);
 }
 
+/// Rows: X-25.
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused_where_one_is_required_and_unknown_where_it_is_optional() {
     let mut pair = Pair::new();
@@ -97,6 +102,7 @@ async fn a_client_without_a_certificate_is_refused_where_one_is_required_and_unk
     assert!(server.info().peer().is_none());
 }
 
+/// Rows: X-26.
 #[tokio::test]
 async fn a_root_that_the_peer_made_itself_is_worth_nothing() {
     let pair = Pair::new();
@@ -109,6 +115,7 @@ async fn a_root_that_the_peer_made_itself_is_worth_nothing() {
     assert_eq!(pair.meet().await.refused_by_server(), Reason::X509SvidUntrusted);
 }
 
+/// Rows.
 #[tokio::test]
 async fn expired_certificates_are_refused_wherever_they_stand() {
     let mut expired = ca("root");
@@ -130,6 +137,7 @@ async fn expired_certificates_are_refused_wherever_they_stand() {
     assert_eq!(pair.meet().await.refused_by_client(), Reason::Expired, "X-17");
 }
 
+/// Rows: X-20.
 #[tokio::test]
 async fn a_certificate_for_one_role_is_refused_in_the_other() {
     let mut pair = Pair::new();
@@ -153,6 +161,7 @@ async fn a_certificate_for_one_role_is_refused_in_the_other() {
     }
 }
 
+/// Rows: X-24.
 #[tokio::test]
 async fn each_end_authorizes_by_spiffe_id_and_by_nothing_else() {
     let mut pair = Pair::new();
@@ -203,6 +212,7 @@ async fn no_session_is_resumed_even_for_a_client_that_would_like_to() {
     }
 }
 
+/// Rows: X-25.
 #[tokio::test]
 async fn tls_1_2_is_refused_unless_it_was_allowed() {
     let mut pair = Pair::new();

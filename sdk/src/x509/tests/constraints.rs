@@ -36,6 +36,7 @@ fn under(value: &[u8], change: impl FnOnce(&mut CertificateParams)) -> Result<()
 
 const REFUSED: Result<(), X509Error> = Err(X509Error::NameConstraint);
 
+/// Rows: X-28.
 #[test]
 fn uris_are_evaluated_by_their_host() {
     let uri = |value: Vec<u8>| under(&value, |_| {});
@@ -80,6 +81,7 @@ fn dns_names_are_evaluated_and_other_leaves_do_not_care() {
     assert_eq!(dns(&value, "x.svc.example"), REFUSED);
 }
 
+/// Rows: X-28.
 #[test]
 fn forms_that_are_not_supported_refuse_certificates_that_have_them() {
     let value = permitted(&[(EMAIL, b"x@example"), (IP, &[10, 0, 0, 0, 255, 0, 0, 0])]);
@@ -115,6 +117,7 @@ fn minimum_maximum_and_other_shapes_are_malformed() {
     }
 }
 
+/// Rows.
 #[test]
 fn constraints_bind_all_the_way_down_and_from_the_anchor_too() {
     let mut root = ca("root");

@@ -17,6 +17,7 @@ fn with_root(change: impl FnOnce(&mut CertificateParams)) -> Result<(), X509Erro
     Domain::of("td", params, ca("intermediate")).verdict(leaf(ID)).map(|_| ())
 }
 
+/// Rows, BD-2.
 #[test]
 fn anchors_come_from_the_bundle_of_the_leafs_own_trust_domain_only() {
     // rows
@@ -37,6 +38,7 @@ fn anchors_come_from_the_bundle_of_the_leafs_own_trust_domain_only() {
     assert_eq!(chain_verdict(&[&made, &a.intermediate], &empty), Err(X509Error::NoPath));
 }
 
+/// Rows: X-26.
 #[test]
 fn what_a_peer_sends_is_never_an_anchor() {
     // rows: X-26
@@ -107,6 +109,7 @@ fn a_chain_cannot_make_us_check_signatures_without_end() {
     assert_eq!(chain_verdict(&chain, &bundles), Err(X509Error::TooManySignatures));
 }
 
+/// Rows: X-17.
 #[test]
 fn every_signature_of_the_path_must_hold() {
     // rows: X-17
@@ -149,6 +152,7 @@ fn rsa_pkcs8() -> rustls_pki_types::PrivatePkcs8KeyDer<'static> {
     key.expose_pkcs8().to_vec().into()
 }
 
+/// Rows: X-17.
 #[test]
 fn an_intermediate_is_a_valid_authority() {
     // rows: X-17
@@ -173,6 +177,7 @@ fn an_intermediate_is_a_valid_authority() {
     assert_eq!(with_intermediate(usage(ExtendedKeyUsagePurpose::ClientAuth)), Err(X509Error::ExtendedKeyUsage));
 }
 
+/// Rows: X-27.
 #[test]
 fn an_anchor_need_not_say_that_it_is_one_but_its_times_and_limits_bind() {
     // rows: X-27
@@ -194,6 +199,7 @@ fn an_anchor_need_not_say_that_it_is_one_but_its_times_and_limits_bind() {
     assert_eq!(with_root(|params| params.custom_extensions = unknown), Err(X509Error::CriticalExtension));
 }
 
+/// Rows: X-17.
 #[test]
 fn the_length_of_the_path_is_that_which_every_issuer_allows() {
     // rows: X-17
