@@ -74,7 +74,7 @@ fn rust_files(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
         }
         if path.is_dir() {
             rust_files(&path, found);
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }
