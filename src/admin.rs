@@ -1,4 +1,6 @@
-//! The issuer's admin socket.
+//! The issuer's administration: its socket on this machine, or its address in the network.
+
+mod remote;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,17 +22,20 @@ pub(crate) struct AdminArgs {
     /// The issuer's admin socket [default: where an issuer of this user has it]
     #[arg(long, env = "MAYFLY_ADMIN_SOCKET", value_name = "PATH")]
     admin_socket: Option<PathBuf>,
+    /// An issuer elsewhere, `HOST:PORT` of its `admin.listen`, called with the identity from `SPIFFE_ENDPOINT_SOCKET`; goes before the socket
+    #[arg(long, env = "MAYFLY_ADMIN_ISSUER", value_name = "ADDR")]
+    issuer: Option<String>,
 }
 
 impl AdminArgs {
     /// An admin socket at this path.
     pub(crate) fn at(socket: PathBuf) -> Self {
-        Self { admin_socket: Some(socket) }
+        Self { admin_socket: Some(socket), issuer: None }
     }
 
-    /// Whether somebody said where the socket is.
+    /// Whether somebody said where it is.
     pub(crate) fn is_given(&self) -> bool {
-        self.admin_socket.is_some()
+        self.admin_socket.is_some() || self.issuer.is_some()
     }
 
     /// Where the socket is.
@@ -39,10 +44,14 @@ impl AdminArgs {
         given.to_str().and_then(|text| text.strip_prefix("unix://")).map(PathBuf::from).unwrap_or(given)
     }
 
-    /// Opens the socket.
+    /// Opens the socket, or a connection with the caller's identity.
     pub(crate) async fn connect(&self) -> Result<AdminServiceClient<Channel>, Failure> {
-        let path = self.path();
-        let channel = channel(&path).await.map_err(|error| unreachable(&path, &error))?;
+        let channel = if let Some(issuer) = &self.issuer {
+            remote::channel(issuer).await?
+        } else {
+            let path = self.path();
+            channel(&path).await.map_err(|error| unreachable(&path, &error))?
+        };
         Ok(AdminServiceClient::new(channel).max_decoding_message_size(LONGEST_ANSWER))
     }
 }

@@ -24,6 +24,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Local administration; its directory is made with mode 0700.
     pub admin_socket: PathBuf,
+    /// Administration over the network.
+    pub admin: AdminConfig,
     /// The key that seals what is stored; default `STATE/wrapping.key`, made once.
     pub wrapping_key: Option<PathBuf>,
     /// Lifetimes of what is issued.
@@ -127,6 +129,16 @@ pub enum Profile {
     HttpsWeb,
 }
 
+/// Administration over the network: mTLS, for workloads with `admin` grants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// Address of the listener; empty: none.
+    pub listen: String,
+    /// Connections at once.
+    pub connections: usize,
+}
+
 /// The database.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -144,6 +156,7 @@ impl Default for Config {
             state_dir: directories.state,
             listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
             admin_socket: directories.runtime.join("admin/admin.sock"),
+            admin: AdminConfig::default(),
             wrapping_key: None,
             ttl: TtlConfig::default(),
             authority: authority::Settings::default(),
@@ -186,6 +199,12 @@ impl Default for LimitsConfig {
 impl Default for MetricsConfig {
     fn default() -> Self {
         Self { listen: "127.0.0.1:9464".into() }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: String::new(), connections: 64 }
     }
 }
 
@@ -281,10 +300,14 @@ impl Settings for Config {
             ("limits.mint_batch", self.limits.mint_batch),
             ("limits.mint_queue", self.limits.mint_queue),
             ("web.connections", self.web.connections),
+            ("admin.connections", self.admin.connections),
         ] {
             if limit == 0 {
                 problem(key, "is 0, so that nothing would be served".into(), "remove it to take the default");
             }
+        }
+        if !self.admin.listen.is_empty() && self.admin.listen.parse::<SocketAddr>().is_err() {
+            problems.push(Problem::new("admin.listen", "is not an address", "write IP:PORT, or \"\" for none"));
         }
         self.check_web(&mut problems);
         self.check_lifetimes(&mut problems);

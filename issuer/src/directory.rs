@@ -45,6 +45,8 @@ pub struct Directory {
     trouble: Mutex<Option<Refusal>>,
     /// Counts what may let a prepared key become active: acknowledgements, nodes that come and go.
     acknowledgements: watch::Sender<u64>,
+    /// Counts edits of entries, which may give or take rights.
+    edited: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -187,6 +189,12 @@ impl Directory {
             ));
         }
         Ok(token)
+    }
+
+    /// Changes after every edit of entries has become visible.
+    #[must_use]
+    pub fn edits(&self) -> watch::Receiver<u64> {
+        self.edited.subscribe()
     }
 
     /// What is refused although it would still verify.

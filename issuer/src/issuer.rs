@@ -37,6 +37,10 @@ const NODE_MESSAGE: usize = 4 * 1024 * 1024;
 const ADMIN_MESSAGE: usize = 33 * 1024 * 1024;
 /// Streams at once on one connection.
 const STREAMS: u32 = 64;
+/// The same for remote administrators.
+const REMOTE_STREAMS: u32 = 16;
+/// How long a call of a remote administrator may take until its answer begins.
+const REMOTE_CALL: std::time::Duration = std::time::Duration::from_mins(1);
 /// Bytes of one call's headers.
 const HEADERS: u32 = 16 * 1024;
 
@@ -62,6 +66,16 @@ pub enum RunError {
     /// The node address could not be bound: the operator's move.
     #[error("cannot listen on {address} for nodes: {source}; set `listen` to an address of this machine that is free")]
     Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The address for remote administration could not be bound: the operator's move.
+    #[error(
+        "cannot listen on {address} for administration: {source}; set `admin.listen` to an address of this machine that is free"
+    )]
+    ListenAdmin {
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -145,7 +159,9 @@ impl Parts<'_> {
         self.nodes(&mut parts, &identity, &metrics).await?;
         self.web(&mut parts, &identity, &metrics).await?;
         // After what others need: whoever gets an answer here finds the rest in its place.
-        self.admin(&mut parts, &metrics)?;
+        let layer = AuthorizeLayer::new(Arc::clone(&self.directory), Arc::clone(&metrics));
+        self.remote_admin(&mut parts, &identity, layer.clone()).await?;
+        self.admin(&mut parts, layer)?;
         self.ops(&mut parts, registry).await?;
         let stop = self.stop.clone();
         parts.spawn(async move {
@@ -225,15 +241,58 @@ impl Parts<'_> {
         Ok(())
     }
 
-    fn admin(&self, parts: &mut JoinSet<Ended>, metrics: &Arc<Metrics>) -> Result<(), RunError> {
-        let incoming = admin::incoming(&self.config.admin_socket)?;
+    fn admin_service(&self) -> AdminServiceServer<Admin> {
         let service = Admin::new(
             Arc::clone(&self.directory),
             self.authorities.clone(),
             self.config.ttl.join_token,
             self.stop.clone(),
         );
-        let service = AdminServiceServer::new(service).max_decoding_message_size(ADMIN_MESSAGE);
+        AdminServiceServer::new(service).max_decoding_message_size(ADMIN_MESSAGE)
+    }
+
+    async fn remote_admin(
+        &self,
+        parts: &mut JoinSet<Ended>,
+        identity: &OwnIdentity,
+        layer: AuthorizeLayer,
+    ) -> Result<(), RunError> {
+        // Checked with the settings; empty: there is to be none.
+        let Ok(address) = self.config.admin.listen.parse() else { return Ok(()) };
+        let listener = TcpListener::bind(address).await.map_err(|source| RunError::ListenAdmin { address, source })?;
+        let connections = Arc::new(admin::Connections::new(Arc::clone(&self.directory)));
+        let tls = ServerTls::new(
+            identity.credentials(),
+            identity.trust(),
+            ClientAuth::Required(connections.authorizer()),
+            self.directory.clock(),
+            &TlsOptions::grpc().max_chain(4),
+        )?;
+        let acceptor = Acceptor::new(listener, tls)
+            .max_handshakes(self.config.limits.handshakes)
+            .max_connections(self.config.admin.connections)
+            .max_anonymous(0);
+        let incoming = connections.admit(acceptor.incoming(self.stop.clone()));
+        let stop = self.stop.clone();
+        let served = bounded()
+            .max_concurrent_streams(REMOTE_STREAMS)
+            .timeout(REMOTE_CALL)
+            .layer(layer)
+            .add_service(self.admin_service())
+            .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+        parts.spawn(async move { ("remote administration", served.await.map_err(|error| error.to_string())) });
+        let stop = self.stop.clone();
+        parts.spawn(async move {
+            ("watch on grants", {
+                connections.watch(stop).await;
+                Ok(())
+            })
+        });
+        Ok(())
+    }
+
+    fn admin(&self, parts: &mut JoinSet<Ended>, layer: AuthorizeLayer) -> Result<(), RunError> {
+        let incoming = admin::incoming(&self.config.admin_socket)?;
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(mayfly_proto::DESCRIPTORS)
             .build_v1()
@@ -241,8 +300,8 @@ impl Parts<'_> {
         let (_reporter, health) = tonic_health::server::health_reporter();
         let stop = self.stop.clone();
         let served = bounded()
-            .layer(AuthorizeLayer::new(Arc::clone(metrics)))
-            .add_service(service)
+            .layer(layer)
+            .add_service(self.admin_service())
             .add_service(reflection)
             .add_service(health)
             .serve_with_incoming_shutdown(incoming, stop.cancelled_owned());

@@ -60,6 +60,7 @@ pub struct Registry {
     by_owner: HashMap<Arc<str>, BTreeSet<u32>>,
     by_node: HashMap<SpiffeId, Vec<u32>>,
     by_selectors: SelectorIndex<Alternative>,
+    administrators: BTreeMap<SpiffeId, BTreeSet<u32>>,
     renderings: authorize::Renderings,
 }
 
@@ -83,6 +84,7 @@ impl Registry {
             by_owner: HashMap::new(),
             by_node: HashMap::new(),
             by_selectors: SelectorIndex::new(),
+            administrators: BTreeMap::new(),
             renderings: authorize::Renderings::default(),
         }
     }
@@ -142,14 +144,33 @@ impl Registry {
     /// The next `limit` entries by name after the name `after`, of one owner or of all.
     #[must_use]
     pub fn page(&self, owner: Option<&str>, after: &str, limit: usize) -> Vec<Arc<Entry>> {
+        self.page_of(after, limit, |entry| owner.is_none_or(|owner| *entry.owner == *owner))
+    }
+
+    /// The next `limit` entries by name after the name `after` that `keep` says yes to.
+    #[must_use]
+    pub fn page_of(&self, after: &str, limit: usize, keep: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
         let after = (Bound::Excluded(after), Bound::Unbounded);
         self.by_name
             .range::<str, _>(after)
             .filter_map(|(_, slot)| self.at(*slot))
-            .filter(|entry| owner.is_none_or(|owner| *entry.owner == *owner))
+            .filter(|entry| keep(entry))
             .take(limit)
             .cloned()
             .collect()
+    }
+
+    /// The entries with exactly this SPIFFE ID that grant administration. What a template renders to is no administrator: facts
+    /// would decide who is.
+    pub fn administrators(&self, id: &SpiffeId) -> impl Iterator<Item = &Arc<Entry>> {
+        self.administrators.get(id).into_iter().flatten().filter_map(|slot| self.at(*slot))
+    }
+
+    /// Every SPIFFE ID that is granted administration, with each of its entries.
+    pub fn all_administrators(&self) -> impl Iterator<Item = (&SpiffeId, &Arc<Entry>)> {
+        self.administrators
+            .iter()
+            .flat_map(move |(id, slots)| slots.iter().filter_map(move |slot| Some((id, self.at(*slot)?))))
     }
 
     /// Puts in what the store holds.
@@ -197,6 +218,9 @@ impl Registry {
                 NodeMatch::Selectors(selectors) => self.by_selectors.insert(Alternative { slot, at }, selectors),
             }
         }
+        if let Some(id) = administrator(&entry) {
+            self.administrators.entry(id).or_default().insert(slot);
+        }
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = Some(Arc::clone(&entry));
         }
@@ -231,6 +255,14 @@ impl Registry {
                 }
             }
         }
+        if let Some(id) = administrator(&entry)
+            && let Some(slots) = self.administrators.get_mut(&id)
+        {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.administrators.remove(&id);
+            }
+        }
         self.free.push(slot);
         EntryChange { before: Some(entry), after: None }
     }
@@ -250,6 +282,15 @@ impl Registry {
     fn at(&self, slot: u32) -> Option<&Arc<Entry>> {
         self.slots.get(slot as usize)?.as_ref()
     }
+}
+
+/// The SPIFFE ID that an entry grants administration to.
+fn administrator(entry: &Entry) -> Option<SpiffeId> {
+    let template = &entry.spec.spiffe_id;
+    if entry.spec.extra().admin.is_empty() || template.uses_node() || template.uses_workload() {
+        return None;
+    }
+    template.as_str().parse().ok()
 }
 
 #[cfg(test)]

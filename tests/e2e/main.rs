@@ -11,6 +11,7 @@
 
 mod attacks;
 mod idle;
+mod remote_admin;
 mod rotation;
 mod supervised;
 mod traffic;

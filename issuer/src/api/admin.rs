@@ -1,4 +1,4 @@
-//! `mayfly.admin.v1`, on the local socket: edits the registry, authorities and bundles, and reads the ledger.
+//! `mayfly.admin.v1`, on the local socket and, where configured, over mTLS: edits the registry, authorities and bundles, and reads the ledger.
 //!
 //! Every call passes [`authorize`] before it reaches a method: who is not allowed learns nothing, and what is allowed is
 //! recorded with its actor by what it changes.
@@ -9,6 +9,7 @@ mod bundle;
 mod entry;
 mod ledger;
 mod node;
+mod remote;
 mod socket;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use mayfly_sdk::{Reason, Refusal, Revision, Ttl};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+pub use remote::{Connections, RemoteConnection};
 pub use socket::{AdminConnection, LocalCaller, incoming};
 
 use crate::{
@@ -73,46 +75,50 @@ impl AdminService for Admin {
         &self,
         request: Request<ApplyEntriesRequest>,
     ) -> Result<Response<ApplyEntriesResponse>, Status> {
-        let actor = actor(&request)?;
-        Ok(Response::new(self.apply(request.into_inner(), &actor).await?))
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.apply(request.into_inner(), &authorized).await?))
     }
 
     async fn list_entries(
         &self,
         request: Request<ListEntriesRequest>,
     ) -> Result<Response<ListEntriesResponse>, Status> {
-        Ok(Response::new(self.entries(&request.into_inner())))
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.entries(&request.into_inner(), &authorized)))
     }
 
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<GetEntryResponse>, Status> {
-        Ok(Response::new(self.entry(&request.into_inner().entry)?))
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.entry(&request.into_inner().entry, &authorized)?))
     }
 
     async fn delete_entry(
         &self,
         request: Request<DeleteEntryRequest>,
     ) -> Result<Response<DeleteEntryResponse>, Status> {
-        let actor = actor(&request)?;
-        Ok(Response::new(self.delete(request.into_inner().entry, &actor).await?))
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.delete(request.into_inner().entry, &authorized).await?))
     }
 
     async fn list_nodes(&self, request: Request<ListNodesRequest>) -> Result<Response<ListNodesResponse>, Status> {
-        Ok(Response::new(self.nodes(&request.into_inner())))
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.nodes(&request.into_inner(), &authorized)))
     }
 
     async fn get_node(&self, request: Request<GetNodeRequest>) -> Result<Response<GetNodeResponse>, Status> {
-        Ok(Response::new(self.node(&request.into_inner().spiffe_id)?))
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.node(&request.into_inner().spiffe_id, &authorized)?))
     }
 
     async fn evict_node(&self, request: Request<EvictNodeRequest>) -> Result<Response<EvictNodeResponse>, Status> {
-        let actor = actor(&request)?;
-        self.evict(&request.into_inner().spiffe_id, &actor).await?;
+        let authorized = authorized(&request)?;
+        self.evict(&request.into_inner().spiffe_id, &authorized).await?;
         Ok(Response::new(EvictNodeResponse {}))
     }
 
     async fn ban_node(&self, request: Request<BanNodeRequest>) -> Result<Response<BanNodeResponse>, Status> {
-        let actor = actor(&request)?;
-        self.ban(&request.into_inner().spiffe_id, &actor).await?;
+        let authorized = authorized(&request)?;
+        self.ban(&request.into_inner().spiffe_id, &authorized).await?;
         Ok(Response::new(BanNodeResponse {}))
     }
 
@@ -188,7 +194,8 @@ impl AdminService for Admin {
     }
 
     async fn tail_ledger(&self, request: Request<TailLedgerRequest>) -> Result<Response<ledger::Records>, Status> {
-        Ok(Response::new(self.tail(request.into_inner()).await?))
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.tail(request.into_inner(), &authorized).await?))
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
@@ -210,11 +217,15 @@ impl Admin {
     }
 }
 
+/// What [`authorize`] found.
+fn authorized<T>(request: &Request<T>) -> Result<authorize::Authorized, Status> {
+    let missing = || Refusal::new(Reason::PermissionDenied, "the call was not authorized").into();
+    request.extensions().get::<authorize::Authorized>().cloned().ok_or_else(missing)
+}
+
 /// Who calls, as [`authorize`] found it.
 fn actor<T>(request: &Request<T>) -> Result<Actor, Status> {
-    let found = request.extensions().get::<authorize::Authorized>();
-    let missing = || Refusal::new(Reason::PermissionDenied, "the call was not authorized").into();
-    found.map(|authorized| Arc::clone(authorized.actor())).ok_or_else(missing)
+    Ok(Arc::clone(authorized(request)?.actor()))
 }
 
 fn wire_revision(revision: Revision) -> WireRevision {

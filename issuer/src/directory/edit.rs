@@ -58,6 +58,8 @@ impl Directory {
             let changes = served.registry.apply(plan.clone(), committed, at);
             let touched = Touched { entries: touched_entries(&changes), ..Touched::default() };
             served.publish(committed.revision, &changes, touched);
+            drop(served);
+            this.edited.send_modify(|count| *count += 1);
             Ok(Edited { plan, revision: Some(committed.revision) })
         })
         .await

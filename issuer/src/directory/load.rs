@@ -53,6 +53,7 @@ impl Directory {
             served: RwLock::new(served),
             trouble: Mutex::new(None),
             acknowledgements: watch::Sender::new(0),
+            edited: watch::Sender::new(0),
         }))
     }
 }

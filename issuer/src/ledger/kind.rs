@@ -81,6 +81,8 @@ kinds! {
     Refused = 128, "refused";
     /// A new epoch of revisions began: the store was restored.
     EpochBegun = 129, "epoch_begun";
+    /// A remote administrator made a call that he may make.
+    AdminCalled = 130, "admin_called";
 }
 
 impl Kind {

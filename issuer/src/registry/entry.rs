@@ -157,7 +157,7 @@ pub struct Extra {
     /// Static extra claims of JWT-SVIDs.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub claims: serde_json::Map<String, serde_json::Value>,
-    /// What the workload may administrate. Stored; in force once the admin API is reachable by SVID.
+    /// What the workload may administrate with its X.509-SVID. Counts only where the SPIFFE ID holds no placeholder.
     #[serde(skip_serializing_if = "is_default")]
     pub admin: Box<[AdminGrant]>,
     /// What task tokens the workload may ask for. Stored; in force once tasks exist.

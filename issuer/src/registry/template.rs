@@ -97,6 +97,19 @@ impl Template {
         self.text.find("/{").and_then(|end| self.text.get(..end)).unwrap_or(&self.text)
     }
 
+    /// Whether some facts could make it this SPIFFE ID: segment by segment equal, a placeholder being any one segment.
+    #[must_use]
+    pub fn may_render(&self, id: &SpiffeId) -> bool {
+        let (mut own, mut other) = (self.text.split('/'), id.as_str().split('/'));
+        loop {
+            match (own.next(), other.next()) {
+                (None, None) => return true,
+                (Some(own), Some(other)) if own == other || own.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether the template lies in this trust domain.
     #[must_use]
     pub fn is_member_of(&self, trust_domain: &TrustDomain) -> bool {

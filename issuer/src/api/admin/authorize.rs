@@ -1,47 +1,89 @@
 //! The one place where administration is allowed or not: every method has a verb, and what has none is refused.
+//!
+//! ```text
+//! local socket:  SO_PEERCRED ──> root and the issuer's own user may do everything
+//! remote (mTLS): SPIFFE ID ──> the `admin` grants of the live entries with exactly this ID ──> verb ──> object
+//! ```
+//!
+//! Decisions:
+//! - A remote caller's grants are looked up at each call, and for edits again under the lock of the edit: a grant that was taken
+//!   away counts for nothing from then on. Nothing about them is kept with a connection.
+//! - Only entries with a literal SPIFFE ID grant: what a template renders to, facts decide.
+//! - A limited grant (`id_prefix`, `owner`) covers only what has an id or an owner. Join tokens, authorities, bundles of others
+//!   and the ledger have none: they need a grant without limits.
+
+mod plan;
+mod rights;
+mod service;
 
 use std::sync::Arc;
 
-use mayfly_sdk::{Reason, Refusal};
-use tonic::{Status, body::Body};
-use tower::{Layer, Service};
+use mayfly_sdk::{Reason, Refusal, SpiffeId, Timestamp};
+
+pub use rights::{Grants, Object};
+pub use service::AuthorizeLayer;
 
 use super::LocalCaller;
-use crate::{directory::Actor, metrics::Metrics};
+use crate::{
+    directory::Actor,
+    registry::{Plan, Registry},
+};
 
-/// The verb of each method. A method that is not here may be called by nobody.
-pub const VERBS: [(&str, &str); 20] = [
-    ("ApplyEntries", "entry:apply"),
-    ("ListEntries", "entry:list"),
-    ("GetEntry", "entry:show"),
-    ("DeleteEntry", "entry:delete"),
-    ("ListNodes", "node:list"),
-    ("GetNode", "node:show"),
-    ("EvictNode", "node:evict"),
-    ("BanNode", "node:ban"),
-    ("CreateJoinToken", "join_token:create"),
-    ("ListAuthorities", "authority:list"),
-    ("PrepareAuthority", "authority:prepare"),
-    ("ActivateAuthority", "authority:activate"),
-    ("TaintAuthority", "authority:taint"),
-    ("RevokeAuthority", "authority:revoke"),
-    ("GetBundle", "bundle:show"),
-    ("ListBundles", "bundle:list"),
-    ("SetBundle", "bundle:set"),
-    ("DeleteBundle", "bundle:delete"),
-    ("TailLedger", "ledger:tail"),
-    ("GetStatus", "status:show"),
+/// What a method is about, and so which grants cover it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The whole trust domain: a grant without limits.
+    Everything,
+    /// What is told to anybody who has the verb, whatever the grant's limits.
+    Common,
+    /// Single objects, each of which the method checks with [`Authorized::may`].
+    Objects,
+}
+
+/// The verb of each method, and its reach. A method that is not here may be called by nobody.
+pub const VERBS: [(&str, &str, Reach); 20] = [
+    ("ApplyEntries", "entry:apply", Reach::Objects),
+    ("ListEntries", "entry:list", Reach::Objects),
+    ("GetEntry", "entry:show", Reach::Objects),
+    ("DeleteEntry", "entry:delete", Reach::Objects),
+    ("ListNodes", "node:list", Reach::Objects),
+    ("GetNode", "node:show", Reach::Objects),
+    ("EvictNode", "node:evict", Reach::Objects),
+    ("BanNode", "node:ban", Reach::Objects),
+    ("CreateJoinToken", "join_token:create", Reach::Everything),
+    ("ListAuthorities", "authority:list", Reach::Everything),
+    ("PrepareAuthority", "authority:prepare", Reach::Everything),
+    ("ActivateAuthority", "authority:activate", Reach::Everything),
+    ("TaintAuthority", "authority:taint", Reach::Everything),
+    ("RevokeAuthority", "authority:revoke", Reach::Everything),
+    ("GetBundle", "bundle:show", Reach::Common),
+    ("ListBundles", "bundle:list", Reach::Common),
+    ("SetBundle", "bundle:set", Reach::Everything),
+    ("DeleteBundle", "bundle:delete", Reach::Everything),
+    ("TailLedger", "ledger:tail", Reach::Everything),
+    ("GetStatus", "status:show", Reach::Common),
 ];
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody at the local socket.
+    Local(LocalCaller),
+    /// Whoever has the key of an X.509-SVID of this trust domain with this SPIFFE ID.
+    Remote(SpiffeId),
+}
 
 /// A call that may go on, and who makes it.
 #[derive(Debug, Clone)]
 pub struct Authorized {
     actor: Actor,
     verb: &'static str,
+    /// None: the local socket, which may do everything.
+    remote: Option<SpiffeId>,
 }
 
 impl Authorized {
-    /// Who calls: `uid:0`.
+    /// Who calls: `uid:0`, or a SPIFFE ID.
     #[must_use]
     pub fn actor(&self) -> &Actor {
         &self.actor
@@ -52,125 +94,80 @@ impl Authorized {
     pub fn verb(&self) -> &'static str {
         self.verb
     }
+
+    /// The SPIFFE ID of a remote caller.
+    #[must_use]
+    pub fn remote(&self) -> Option<&SpiffeId> {
+        self.remote.as_ref()
+    }
+
+    /// Whether the call may touch this object.
+    #[must_use]
+    pub fn may(&self, registry: &Registry, now: Timestamp, object: Object<'_>) -> bool {
+        self.remote.as_ref().is_none_or(|id| Grants::of(registry, id, now).allow(self.verb, object))
+    }
+
+    /// The same, as a refusal that says nothing about the object but what the caller said himself.
+    ///
+    /// # Errors
+    /// [`Reason::PermissionDenied`].
+    pub fn demand(&self, registry: &Registry, now: Timestamp, object: Object<'_>) -> Result<(), Refusal> {
+        if self.may(registry, now, object) {
+            return Ok(());
+        }
+        Err(denied(format!("{} holds no grant of {} for this", self.actor, self.verb)))
+    }
+
+    /// Whether the call may carry out this plan: each entry of it is covered, and nothing is granted that the caller lacks.
+    ///
+    /// # Errors
+    /// [`Reason::PermissionDenied`], with the entry.
+    pub fn demand_plan(&self, registry: &Registry, now: Timestamp, plan: &Plan) -> Result<(), Refusal> {
+        match &self.remote {
+            None => Ok(()),
+            Some(id) => plan::check(plan, registry, &Grants::of(registry, id, now)),
+        }
+    }
 }
 
-/// Decides on a call by its path and by who is at the other end of the local socket.
+/// Decides on a call by its path and by who makes it.
 ///
 /// # Errors
 /// [`Reason::PermissionDenied`].
-pub fn authorize(path: &str, caller: Option<&LocalCaller>) -> Result<Authorized, Refusal> {
+pub fn authorize(
+    path: &str,
+    caller: Option<&Caller>,
+    registry: &Registry,
+    now: Timestamp,
+) -> Result<Authorized, Refusal> {
     let method = path.strip_prefix("/mayfly.admin.v1.AdminService/").unwrap_or_default();
-    let verb = VERBS.iter().find(|(name, _)| *name == method).map(|(_, verb)| *verb);
-    let denied = |what: String| Refusal::new(Reason::PermissionDenied, what);
-    let verb = verb.ok_or_else(|| denied(format!("there is no administration method {method:?}")))?;
-    let caller = caller.ok_or_else(|| denied("the caller is not known".to_owned()))?;
-    if !caller.may_administrate() {
-        return Err(denied(format!(
+    let found = VERBS.iter().find(|(name, ..)| *name == method);
+    let (_, verb, reach) = *found.ok_or_else(|| denied(format!("there is no administration method {method:?}")))?;
+    match caller.ok_or_else(|| denied("the caller is not known".to_owned()))? {
+        Caller::Local(caller) if caller.may_administrate() => {
+            Ok(Authorized { actor: Arc::from(format!("uid:{}", caller.uid())), verb, remote: None })
+        }
+        Caller::Local(caller) => Err(denied(format!(
             "user {} may not administrate this issuer ({verb}): root and its own user may",
             caller.uid()
-        )));
-    }
-    Ok(Authorized { actor: Arc::from(format!("uid:{}", caller.uid())), verb })
-}
-
-/// Puts [`authorize`] in front of a service.
-#[derive(Debug, Clone)]
-pub struct AuthorizeLayer {
-    metrics: Arc<Metrics>,
-}
-
-impl AuthorizeLayer {
-    /// Refusals are counted in `metrics`.
-    #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
-    }
-}
-
-impl<S> Layer<S> for AuthorizeLayer {
-    type Service = Authorize<S>;
-
-    fn layer(&self, inner: S) -> Authorize<S> {
-        Authorize { inner, metrics: Arc::clone(&self.metrics) }
-    }
-}
-
-/// A service behind [`authorize`].
-#[derive(Debug, Clone)]
-pub struct Authorize<S> {
-    inner: S,
-    metrics: Arc<Metrics>,
-}
-
-impl<S> Service<http::Request<Body>> for Authorize<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = S::Error;
-    type Future = futures_util::future::Either<S::Future, std::future::Ready<Result<Self::Response, S::Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let path = request.uri().path();
-        let open = path.starts_with("/grpc.reflection.") || path.starts_with("/grpc.health.");
-        let decision = authorize(path, request.extensions().get::<Option<LocalCaller>>().and_then(Option::as_ref));
-        match decision {
-            Ok(authorized) => {
-                tracing::info!(actor = &*authorized.actor, verb = authorized.verb, "administration call");
-                request.extensions_mut().insert(authorized);
+        ))),
+        Caller::Remote(id) => {
+            let grants = Grants::of(registry, id, now);
+            let allowed = match reach {
+                Reach::Everything => grants.allow(verb, Object::Everything),
+                Reach::Common | Reach::Objects => grants.have(verb),
+            };
+            if !allowed {
+                return Err(denied(format!("{id} holds no grant of {verb} that reaches this")));
             }
-            Err(_) if open => {}
-            Err(refusal) => {
-                tracing::warn!(reason = refusal.reason.code(), what = refusal.what, "administration call refused");
-                self.metrics.refused("admin", refusal.reason);
-                let response = Status::from(refusal).into_http();
-                return futures_util::future::Either::Right(std::future::ready(Ok(response)));
-            }
+            Ok(Authorized { actor: Arc::from(id.as_str()), verb, remote: Some(id.clone()) })
         }
-        futures_util::future::Either::Left(self.inner.call(request))
     }
+}
+
+fn denied(what: String) -> Refusal {
+    Refusal::new(Reason::PermissionDenied, what)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn caller(uid: u32) -> LocalCaller {
-        LocalCaller::new(uid, 1000)
-    }
-
-    #[test]
-    fn root_and_the_issuers_own_user_may_and_nobody_else() {
-        let path = "/mayfly.admin.v1.AdminService/ApplyEntries";
-        assert_eq!(&**authorize(path, Some(&caller(0))).unwrap().actor(), "uid:0");
-        assert_eq!(authorize(path, Some(&caller(1000))).unwrap().verb(), "entry:apply");
-        assert_eq!(authorize(path, Some(&caller(1001))).unwrap_err().reason, Reason::PermissionDenied);
-        assert!(authorize(path, None).is_err());
-    }
-
-    #[test]
-    fn a_method_without_a_verb_is_for_nobody() {
-        for path in
-            ["", "/", "/mayfly.admin.v1.AdminService/", "/mayfly.admin.v1.AdminService/Nope", "/other/ApplyEntries"]
-        {
-            assert!(authorize(path, Some(&caller(0))).is_err(), "{path}");
-        }
-    }
-
-    #[test]
-    fn every_method_of_the_service_has_a_verb() {
-        let set = <prost_types::FileDescriptorSet as prost::Message>::decode(mayfly_proto::DESCRIPTORS).unwrap();
-        let file = set.file.iter().find(|file| file.package() == "mayfly.admin.v1").unwrap();
-        let methods: Vec<_> = file.service[0].method.iter().map(|method| method.name().to_owned()).collect();
-        for method in &methods {
-            assert!(VERBS.iter().any(|(name, _)| name == method), "{method}");
-        }
-        assert_eq!(methods.len(), VERBS.len());
-    }
-}
+mod tests;

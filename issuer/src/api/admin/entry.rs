@@ -6,35 +6,47 @@ use mayfly_proto::admin::{
 };
 use mayfly_sdk::{Reason, Refusal};
 
-use super::{Admin, page_size, wire_revision};
-use crate::{
-    directory::Actor,
-    registry::{EntriesFile, Entry, Plan, Problems},
+use super::{
+    Admin,
+    authorize::{Authorized, Object},
+    page_size, wire_revision,
 };
+use crate::registry::{EntriesFile, Entry, Plan, Problems, Registry};
 
 impl Admin {
     pub(super) async fn apply(
         &self,
         request: ApplyEntriesRequest,
-        actor: &Actor,
+        authorized: &Authorized,
     ) -> Result<ApplyEntriesResponse, Refusal> {
         let rules = self.directory.with_registry(|registry| std::sync::Arc::clone(registry.rules()));
         let file = EntriesFile::parse(&request.document, &rules).map_err(invalid)?;
         let now_ms = self.directory.clock().now_ms();
         let prune = request.prune;
+        let (judge, clock) = (authorized.clone(), self.directory.clock().clone());
+        // Judged where the plan is made, so that a grant which goes meanwhile counts for nothing.
+        let plan = move |registry: &Registry| {
+            judge.demand(registry, clock.now(), Object::EntriesOf(&file.owner))?;
+            let plan = registry.plan(file, prune, now_ms).map_err(invalid)?;
+            judge.demand_plan(registry, clock.now(), &plan)?;
+            Ok(plan)
+        };
         if request.dry_run {
-            let plan = self.directory.with_registry(|registry| registry.plan(file, prune, now_ms)).map_err(invalid)?;
-            return Ok(response(&plan));
+            return Ok(response(&self.directory.with_registry(plan)?));
         }
-        let plan = move |registry: &crate::registry::Registry| registry.plan(file, prune, now_ms).map_err(invalid);
-        let edited = self.directory.edit_entries::<Refusal>(actor, plan).await?;
+        let edited = self.directory.edit_entries::<Refusal>(authorized.actor(), plan).await?;
         Ok(ApplyEntriesResponse { revision: edited.revision.map(wire_revision), ..response(&edited.plan) })
     }
 
-    pub(super) fn entries(&self, request: &ListEntriesRequest) -> ListEntriesResponse {
+    pub(super) fn entries(&self, request: &ListEntriesRequest, authorized: &Authorized) -> ListEntriesResponse {
         let size = page_size(request.page_size);
         let owner = Some(request.owner.as_str()).filter(|owner| !owner.is_empty());
-        let entries = self.directory.with_registry(|registry| registry.page(owner, &request.page_token, size));
+        let now = self.directory.clock().now();
+        let entries = self.directory.with_registry(|registry| {
+            registry.page_of(&request.page_token, size, |entry| {
+                owner.is_none_or(|owner| *entry.owner == *owner) && authorized.may(registry, now, object(entry))
+            })
+        });
         let next_page_token = match entries.last() {
             Some(last) if entries.len() == size => last.name().to_owned(),
             _ => String::new(),
@@ -42,18 +54,38 @@ impl Admin {
         ListEntriesResponse { items: entries.iter().map(|entry| wire(entry)).collect(), next_page_token }
     }
 
-    pub(super) fn entry(&self, name_or_uid: &str) -> Result<GetEntryResponse, Refusal> {
-        let entry = self.directory.with_registry(|registry| registry.find(name_or_uid).cloned());
-        let entry =
-            entry.ok_or_else(|| Refusal::new(Reason::UnknownEntry, format!("there is no entry {name_or_uid:?}")))?;
+    pub(super) fn entry(&self, name_or_uid: &str, authorized: &Authorized) -> Result<GetEntryResponse, Refusal> {
+        let now = self.directory.clock().now();
+        let entry = self.directory.with_registry(|registry| {
+            registry.find(name_or_uid).filter(|entry| authorized.may(registry, now, object(entry))).cloned()
+        });
+        let entry = entry.ok_or_else(|| unknown(name_or_uid))?;
         Ok(GetEntryResponse { entry: Some(wire(&entry)) })
     }
 
-    pub(super) async fn delete(&self, name_or_uid: String, actor: &Actor) -> Result<DeleteEntryResponse, Refusal> {
-        let plan = move |registry: &crate::registry::Registry| registry.plan_delete(&name_or_uid);
-        let edited = self.directory.edit_entries::<Refusal>(actor, plan).await?;
+    pub(super) async fn delete(
+        &self,
+        name_or_uid: String,
+        authorized: &Authorized,
+    ) -> Result<DeleteEntryResponse, Refusal> {
+        let (judge, clock) = (authorized.clone(), self.directory.clock().clone());
+        let plan = move |registry: &Registry| {
+            let found = registry.find(&name_or_uid).filter(|entry| judge.may(registry, clock.now(), object(entry)));
+            // What the caller may not see is not there.
+            found.ok_or_else(|| unknown(&name_or_uid))?;
+            registry.plan_delete(&name_or_uid)
+        };
+        let edited = self.directory.edit_entries::<Refusal>(authorized.actor(), plan).await?;
         Ok(DeleteEntryResponse { revision: edited.revision.map(wire_revision) })
     }
+}
+
+fn object(entry: &Entry) -> Object<'_> {
+    Object::Entry { owner: &entry.owner, spiffe_id: &entry.spec.spiffe_id }
+}
+
+fn unknown(name_or_uid: &str) -> Refusal {
+    Refusal::new(Reason::UnknownEntry, format!("there is no entry {name_or_uid:?}"))
 }
 
 fn invalid(problems: Problems) -> Refusal {

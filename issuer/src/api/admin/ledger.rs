@@ -1,25 +1,32 @@
 //! The ledger, read: its newest records, and each new one as it becomes durable.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use mayfly_proto::admin::{LedgerRecord, TailLedgerRequest, TailLedgerResponse};
-use mayfly_sdk::Refusal;
+use mayfly_sdk::{Reason, Refusal};
 use tonic::Status;
 
-use super::{Admin, wire_revision};
-use crate::{ledger::Logged, store::Follower};
+use super::{
+    Admin,
+    authorize::{Authorized, Object},
+    wire_revision,
+};
+use crate::{directory::Directory, ledger::Logged, store::Follower};
 
 /// The most records to begin with.
 const MAX_LAST: usize = 10_000;
 /// Records in one message.
 const RECORDS_A_MESSAGE: usize = 500;
 
+/// How often the clock is asked whether a grant has ended; edits are heard of at once.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The answers of a tail.
 pub(super) type Records = Pin<Box<dyn Stream<Item = Result<TailLedgerResponse, Status>> + Send>>;
 
 impl Admin {
-    pub(super) async fn tail(&self, request: TailLedgerRequest) -> Result<Records, Refusal> {
+    pub(super) async fn tail(&self, request: TailLedgerRequest, authorized: &Authorized) -> Result<Records, Refusal> {
         let last = usize::try_from(request.last).unwrap_or(MAX_LAST).min(MAX_LAST);
         let store = self.directory.store();
         if !request.follow {
@@ -34,8 +41,33 @@ impl Admin {
                 follower.next().await.map(|records| message(&records)).map_err(|error| Refusal::from(error).into());
             Some((next, follower))
         });
-        Ok(Box::pin(records.take_until(stop)))
+        let records = records.take_until(stop);
+        if authorized.remote().is_none() {
+            return Ok(Box::pin(records));
+        }
+        // Asked before each message, and whenever the answer may have changed: a silent stream ends too.
+        let (directory, judge) = (Arc::clone(&self.directory), authorized.clone());
+        let records = records.map(move |message| if still(&directory, &judge) { message } else { Err(withdrawn()) });
+        let end = stream::once(until_withdrawn(Arc::clone(&self.directory), authorized.clone()));
+        Ok(Box::pin(stream::select(records, end)))
     }
+}
+
+fn still(directory: &Directory, authorized: &Authorized) -> bool {
+    let now = directory.clock().now();
+    directory.with_registry(|registry| authorized.may(registry, now, Object::Everything))
+}
+
+async fn until_withdrawn(directory: Arc<Directory>, authorized: Authorized) -> Result<TailLedgerResponse, Status> {
+    let mut edits = directory.edits();
+    while still(&directory, &authorized) {
+        tokio::time::timeout(LOOK, edits.changed()).await.ok();
+    }
+    Err(withdrawn())
+}
+
+fn withdrawn() -> Status {
+    Refusal::new(Reason::PermissionDenied, "the grant of ledger:tail was taken away").into()
 }
 
 fn message(records: &[Logged]) -> TailLedgerResponse {

@@ -8,7 +8,11 @@ use mayfly_proto::admin::{
 };
 use mayfly_sdk::{Reason, Refusal, Selector, Serial, SpiffeId, Ttl};
 
-use super::{Admin, page_size, wire_revision};
+use super::{
+    Admin,
+    authorize::{Authorized, Object},
+    page_size, wire_revision,
+};
 use crate::{
     attest::{JoinTokenRequest, create_join_token},
     directory::Actor,
@@ -20,10 +24,14 @@ use crate::{
 const LONGEST_JOIN_TOKEN: Ttl = Ttl::from_s(86_400);
 
 impl Admin {
-    pub(super) fn nodes(&self, request: &ListNodesRequest) -> ListNodesResponse {
+    pub(super) fn nodes(&self, request: &ListNodesRequest, authorized: &Authorized) -> ListNodesResponse {
         let size = page_size(request.page_size);
         let after = |node: &&Arc<NodeRow>| node.spiffe_id.as_str() > request.page_token.as_str();
-        let nodes = self.directory.nodes();
+        let now = self.directory.clock().now();
+        let mut nodes = self.directory.nodes();
+        self.directory.with_registry(|registry| {
+            nodes.retain(|node| authorized.may(registry, now, Object::Node(&node.spiffe_id)));
+        });
         let items: Vec<_> = nodes.iter().filter(after).take(size).map(|node| self.wire_node(node)).collect();
         let next_page_token = match items.last() {
             Some(last) if items.len() == size => last.spiffe_id.clone(),
@@ -32,20 +40,21 @@ impl Admin {
         ListNodesResponse { items, next_page_token }
     }
 
-    pub(super) fn node(&self, id: &str) -> Result<GetNodeResponse, Refusal> {
-        let node = self.find(id)?;
+    pub(super) fn node(&self, id: &str, authorized: &Authorized) -> Result<GetNodeResponse, Refusal> {
+        let node = self.find(id, authorized)?;
         Ok(GetNodeResponse { node: Some(self.wire_node(&node)) })
     }
 
-    pub(super) async fn evict(&self, id: &str, actor: &Actor) -> Result<(), Refusal> {
-        let spiffe_id = self.find(id)?.spiffe_id.clone();
-        self.change_node(Kind::NodeEvicted, Op::EvictNode { spiffe_id: spiffe_id.clone() }, spiffe_id, actor).await
+    pub(super) async fn evict(&self, id: &str, authorized: &Authorized) -> Result<(), Refusal> {
+        let spiffe_id = self.find(id, authorized)?.spiffe_id.clone();
+        let op = Op::EvictNode { spiffe_id: spiffe_id.clone() };
+        self.change_node(Kind::NodeEvicted, op, spiffe_id, authorized.actor()).await
     }
 
-    pub(super) async fn ban(&self, id: &str, actor: &Actor) -> Result<(), Refusal> {
-        let spiffe_id = self.find(id)?.spiffe_id.clone();
+    pub(super) async fn ban(&self, id: &str, authorized: &Authorized) -> Result<(), Refusal> {
+        let spiffe_id = self.find(id, authorized)?.spiffe_id.clone();
         let op = Op::SetNodeState { spiffe_id: spiffe_id.clone(), state: NodeState::Banned };
-        self.change_node(Kind::NodeBanned, op, spiffe_id, actor).await
+        self.change_node(Kind::NodeBanned, op, spiffe_id, authorized.actor()).await
     }
 
     pub(super) async fn join_token(
@@ -87,9 +96,15 @@ impl Admin {
         Ok(())
     }
 
-    fn find(&self, id: &str) -> Result<Arc<NodeRow>, Refusal> {
+    /// The node with this id. What the caller may not see is not there.
+    fn find(&self, id: &str, authorized: &Authorized) -> Result<Arc<NodeRow>, Refusal> {
         let id: SpiffeId = id.parse()?;
-        self.directory.node(&id).ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no node {id}")))
+        let now = self.directory.clock().now();
+        let may = self.directory.with_registry(|registry| authorized.may(registry, now, Object::Node(&id)));
+        self.directory
+            .node(&id)
+            .filter(|_| may)
+            .ok_or_else(|| Refusal::new(Reason::NotFound, format!("there is no node {id}")))
     }
 
     fn wire_node(&self, node: &NodeRow) -> WireNode {
