@@ -12,14 +12,16 @@ mod enrolled_key;
 mod join_token;
 mod node_key;
 mod svid;
+mod x509pop;
 
 use std::sync::Arc;
 
-use mayfly_sdk::{Refusal, Selector, SpiffeId, Timestamp};
+use mayfly_sdk::{Reason, Refusal, Selector, SpiffeId, Timestamp};
 
 pub use join_token::{JoinTokenRequest, create_join_token};
 pub use node_key::{Challenge, ClaimedKey, ProvenKey, SIGNED_CONTEXT};
 pub use svid::{Enrolled, NodeLifetimes, NodeSubject, SignedNode};
+pub use x509pop::{MachineAuthorities, Possession, PresentedChain, fuzz_machine_chain};
 
 use crate::{directory::Directory, ledger::Digest};
 
@@ -30,6 +32,50 @@ pub enum Evidence {
     JoinToken(Secret),
     /// Possession of a key that is enrolled already.
     EnrolledKey(SpiffeId),
+    /// Possession of the key of a certificate that the machine has from elsewhere.
+    Machine(Possession),
+}
+
+/// What a node presents first. With what it adds when it is challenged, it is [`Evidence`].
+#[derive(Debug)]
+pub enum Claim {
+    /// The secret part of a join token.
+    JoinToken(Secret),
+    /// A node whose key is enrolled already.
+    EnrolledKey(SpiffeId),
+    /// A certificate that the machine has from elsewhere.
+    Machine(PresentedChain),
+}
+
+impl Claim {
+    /// With the answer of the machine's key, which only a certificate needs.
+    #[must_use]
+    pub fn answered(self, machine_signature: Vec<u8>) -> Evidence {
+        match self {
+            Self::JoinToken(secret) => Evidence::JoinToken(secret),
+            Self::EnrolledKey(id) => Evidence::EnrolledKey(id),
+            Self::Machine(chain) => Evidence::Machine(chain.signed(machine_signature)),
+        }
+    }
+}
+
+/// What an operator has configured for the attestors.
+#[derive(Debug, Clone)]
+pub struct Attestors {
+    /// Lifetimes that concern nodes.
+    pub lifetimes: NodeLifetimes,
+    /// Whose machine certificates enrol nodes; none: no machine certificate does.
+    pub machines: Option<MachineAuthorities>,
+}
+
+impl Attestors {
+    /// # Errors
+    /// [`Reason::AttestorOff`]: machine certificates enrol nobody here. Asked before anything of a chain is read.
+    pub fn machines(&self) -> Result<&MachineAuthorities, Refusal> {
+        self.machines.as_ref().ok_or_else(|| {
+            Refusal::new(Reason::AttestorOff, "this issuer does not enrol machines by certificates of their own")
+        })
+    }
 }
 
 /// A secret that was sent to us: zeroised when dropped, never shown.
@@ -68,6 +114,7 @@ pub struct Attested {
 enum Means {
     JoinToken { sha256: Digest },
     EnrolledKey,
+    Certificate,
 }
 
 /// One way of proving which node this is.
@@ -88,7 +135,7 @@ trait Attestor {
 /// Why it proves nothing.
 pub fn attest(
     directory: &Arc<Directory>,
-    lifetimes: &NodeLifetimes,
+    attestors: &Attestors,
     evidence: Evidence,
     key: ProvenKey,
 ) -> Result<Attested, Refusal> {
@@ -96,7 +143,11 @@ pub fn attest(
     match evidence {
         Evidence::JoinToken(secret) => join_token::JoinToken { directory }.attest(secret, key, now),
         Evidence::EnrolledKey(id) => {
-            enrolled_key::EnrolledKey { directory, reattest: lifetimes.reattest }.attest(id, key, now)
+            enrolled_key::EnrolledKey { directory, reattest: attestors.lifetimes.reattest }.attest(id, key, now)
+        }
+        Evidence::Machine(possession) => {
+            let authorities = attestors.machines()?;
+            x509pop::X509Pop { trust_domain: directory.trust_domain(), authorities }.attest(possession, key, now)
         }
     }
 }

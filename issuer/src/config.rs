@@ -1,6 +1,6 @@
 //! The issuer's configuration: `issuer.toml`, every key optional but `trust_domain`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use mayfly_sdk::{
     TrustDomain, Ttl,
@@ -8,7 +8,7 @@ use mayfly_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{authority, registry::Rules};
+use crate::{agentless::ProviderConfig, attest::MachineAuthorities, authority, registry::Rules};
 
 /// Everything an operator can set. `deploy/issuer.toml` lists each key with its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The key that seals what is stored; default `STATE/wrapping.key`, made once.
     pub wrapping_key: Option<PathBuf>,
+    /// Who may enrol as a node, apart from those with a join token.
+    pub attest: AttestConfig,
+    /// Identity providers whose tokens get an SVID without a node agent, by name.
+    pub agentless: BTreeMap<String, ProviderConfig>,
     /// Lifetimes of what is issued.
     pub ttl: TtlConfig,
     /// Lifetimes of signing keys.
@@ -44,6 +48,14 @@ pub struct Config {
     pub store: StoreConfig,
     /// Log output.
     pub log: Log,
+}
+
+/// Who may enrol as a node, apart from those with a join token.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AttestConfig {
+    /// PEM file of the certificate authorities whose machines enrol by the certificates that they have; none: nobody does.
+    pub x509pop_ca: Option<PathBuf>,
 }
 
 /// Lifetimes of what is issued.
@@ -158,6 +170,8 @@ impl Default for Config {
             admin_socket: directories.runtime.join("admin/admin.sock"),
             admin: AdminConfig::default(),
             wrapping_key: None,
+            attest: AttestConfig::default(),
+            agentless: BTreeMap::new(),
             ttl: TtlConfig::default(),
             authority: authority::Settings::default(),
             limits: LimitsConfig::default(),
@@ -310,6 +324,11 @@ impl Settings for Config {
             problems.push(Problem::new("admin.listen", "is not an address", "write IP:PORT, or \"\" for none"));
         }
         self.check_web(&mut problems);
+        if let Some(Err(refusal)) = self.attest.x509pop_ca.as_deref().map(MachineAuthorities::read) {
+            let remedy = "name a PEM file of certificate authorities, readable by the issuer's user";
+            problems.push(Problem::new("attest.x509pop_ca", refusal.what, remedy));
+        }
+        problems.extend(ProviderConfig::problems(&self.agentless));
         self.check_lifetimes(&mut problems);
         problems
     }

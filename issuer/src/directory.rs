@@ -29,7 +29,10 @@ pub use sessions::Everything;
 use crate::{
     ledger::{Digest, Record},
     registry::{ConnectedNodes, NodeFacts, Registry},
-    store::{BundleRow, JoinTokenRow, NodeRow, NodeState, SlotKind, SlotRow, SlotState, Store, StoreError},
+    store::{
+        BundleRow, JoinTokenRow, NodeRow, NodeState, RedeemToken, Redemption, SlotKind, SlotRow, SlotState, Store,
+        StoreError,
+    },
     sync::{recent::Recent, session::Session},
 };
 
@@ -100,12 +103,26 @@ impl Directory {
     /// What the store says; until a record succeeds again, [`Directory::trouble`] says it too.
     pub async fn record(&self, records: Vec<Record>) -> Result<(), StoreError> {
         let outcome = self.store.record(records).await;
-        let trouble = outcome.as_ref().err().filter(|error| error.stops_issuing()).cloned().map(Refusal::from);
+        self.note_trouble(outcome.as_ref().err());
+        outcome
+    }
+
+    /// Uses a token of an identity provider up, together with the records of what for.
+    ///
+    /// # Errors
+    /// As [`Directory::record`]; a refusal is a [`Redemption`].
+    pub async fn redeem_token(&self, redeem: RedeemToken) -> Result<Redemption, StoreError> {
+        let outcome = self.store.redeem_token(redeem).await;
+        self.note_trouble(outcome.as_ref().err());
+        outcome
+    }
+
+    fn note_trouble(&self, error: Option<&StoreError>) {
+        let trouble = error.filter(|error| error.stops_issuing()).cloned().map(Refusal::from);
         let mut noted = self.trouble.lock();
         if *noted != trouble {
             *noted = trouble;
         }
-        outcome
     }
 
     /// Why nothing can be recorded at the moment, so that nothing is issued either.

@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
+    agentless::Agentless,
     api::{
         admin::{self, Admin, authorize::AuthorizeLayer},
-        node::Nodes,
+        node::{BoundUnproven, Nodes},
     },
-    attest::NodeLifetimes,
+    attest::{Attestors, MachineAuthorities, NodeLifetimes},
     authority::{self, Authorities, AuthorityError, Rotation},
     config::Config,
     directory::{Directory, SlotsOf},
@@ -231,12 +232,24 @@ impl Parts<'_> {
             live_keys: LiveKeys::default(),
             iss,
         };
-        let lifetimes = NodeLifetimes { svid: self.config.ttl.node, reattest: self.config.ttl.reattest };
+        let attestors = Attestors {
+            lifetimes: NodeLifetimes { svid: self.config.ttl.node, reattest: self.config.ttl.reattest },
+            machines: self.config.attest.x509pop_ca.as_deref().map(MachineAuthorities::read).transpose()?,
+        };
+        let agentless =
+            Agentless::new(&self.config.agentless, self.directory.trust_domain(), self.directory.clock().clone())?;
+        let agentless = Arc::new(agentless);
+        let (providers, stop) = (Arc::clone(&agentless), self.stop.clone());
+        parts.spawn(async move {
+            providers.run(stop).await;
+            ("keys of identity providers", Ok(()))
+        });
         let batch = self.config.limits.mint_batch;
-        let service = Nodes::new(Arc::new(minter), lifetimes, batch, Arc::clone(metrics), self.stop.clone());
+        let service = Nodes::new(Arc::new(minter), attestors, agentless, batch, Arc::clone(metrics), self.stop.clone());
         let service = NodeServiceServer::new(service).max_decoding_message_size(NODE_MESSAGE);
         let stop = self.stop.clone();
-        let served = bounded().add_service(service).serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
+        let router = bounded().layer(BoundUnproven).add_service(service);
+        let served = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         parts.spawn(async move { ("node listener", served.await.map_err(|error| error.to_string())) });
         Ok(())
     }

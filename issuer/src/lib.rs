@@ -4,6 +4,7 @@
 //! node agent ──> api::node ──> attest ──┐                                   ┌──> registry (who may have what)
 //!                    │                  ├──> mint: authorize, sign, record ─┼──> authority (what signs)
 //!                    └─> sync <─────────┘            │                      └──> store, ledger (durable first)
+//! a caller without a node agent ──> api::node ──> agentless (its token) ──> mint
 //! operator ──> api::admin ──> directory (memory; edits are durable, then visible, then pushed)
 //! stranger ──> web (the bundle, over HTTPS)
 //! ```
@@ -27,6 +28,7 @@ pub mod directory;
 pub mod sync;
 
 // From evidence to an enrolled node; from a request to a released credential.
+pub mod agentless;
 pub mod attest;
 pub mod mint;
 

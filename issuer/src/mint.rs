@@ -4,10 +4,13 @@
 //! Request (asserted by a node) --authorize--> Authorized --sign--> Signed --record--> Recorded --release--> Issued
 //! ```
 //!
+//! A caller without a node agent brings a token in place of a node's word, which is used up where a batch is recorded.
+//!
 //! A batch goes through together: each item is refused or goes on by itself, one durable write records all that were
 //! signed. Nothing here reads the database.
 
 mod admission;
+mod agentless;
 mod jwt;
 mod live_keys;
 mod step;
@@ -18,6 +21,7 @@ use std::sync::Arc;
 use mayfly_sdk::{InstanceId, Refusal, Timestamp};
 
 pub use admission::Admission;
+pub use agentless::{AgentlessIssue, AgentlessWish};
 pub use jwt::{JwtProfile, JwtRequest};
 pub use live_keys::{Holder, LiveKeys};
 pub use step::{Authorized, Issued, Recorded, Signed, record};

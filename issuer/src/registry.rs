@@ -3,6 +3,7 @@
 //! ```text
 //! file ──parse──> EntriesFile ──plan──> Plan ──(store commits)──> apply ──> EntryChange ──ConnectedNodes──> NodeDelta
 //! node ──entries_for_node──> NodeEntry              mint request ──authorize──> Authorization
+//! caller without a node ──authorize_agentless──> Authorization
 //! ```
 //!
 //! Everything is served from memory; the store is written elsewhere, and a [`Plan`] becomes visible only by
@@ -17,6 +18,7 @@
 //!   `instance: cgroup` are refused: they would change what is issued today.
 //! - An entry's end bounds the life of what is issued for it. That is the one way in which a lifetime is shortened.
 
+mod agentless;
 mod authorize;
 mod diff;
 mod entry;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 
 use mayfly_sdk::{Reason, Refusal, SelectorIndex, SpiffeId};
 
+pub use agentless::{AgentlessCaller, AgentlessRequest};
 pub use authorize::{Authorization, MintRequest, Wanted};
 pub use diff::EntryChange;
 pub use entry::{AdminGrant, Entry, EntrySpec, Extra, NodeAsserted, NodeMatch, Quotas, Sharing, TaskGrant};
@@ -61,6 +64,7 @@ pub struct Registry {
     by_node: HashMap<SpiffeId, Vec<u32>>,
     by_selectors: SelectorIndex<Alternative>,
     administrators: BTreeMap<SpiffeId, BTreeSet<u32>>,
+    by_claims: SelectorIndex<Alternative>,
     renderings: authorize::Renderings,
 }
 
@@ -85,6 +89,7 @@ impl Registry {
             by_node: HashMap::new(),
             by_selectors: SelectorIndex::new(),
             administrators: BTreeMap::new(),
+            by_claims: SelectorIndex::new(),
             renderings: authorize::Renderings::default(),
         }
     }
@@ -216,6 +221,13 @@ impl Registry {
             match node {
                 NodeMatch::Id(id) => self.by_node.entry(id.clone()).or_default().push(slot),
                 NodeMatch::Selectors(selectors) => self.by_selectors.insert(Alternative { slot, at }, selectors),
+                NodeMatch::Agentless(issuer) => {
+                    // A name that is none marks nothing, and what is not marked matches nobody.
+                    if let Ok(marker) = agentless::marker(issuer) {
+                        let all = entry.spec.selectors.iter().chain([&marker]);
+                        self.by_claims.insert(Alternative { slot, at }, all);
+                    }
+                }
             }
         }
         if let Some(id) = administrator(&entry) {
@@ -244,6 +256,9 @@ impl Registry {
             match node {
                 NodeMatch::Selectors(_) => {
                     self.by_selectors.remove(&Alternative { slot, at });
+                }
+                NodeMatch::Agentless(_) => {
+                    self.by_claims.remove(&Alternative { slot, at });
                 }
                 NodeMatch::Id(id) => {
                     if let Some(slots) = self.by_node.get_mut(id) {

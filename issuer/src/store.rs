@@ -18,10 +18,12 @@ mod entries;
 mod error;
 mod join_tokens;
 mod ledger;
+mod machines;
 mod nodes;
 mod row;
 mod slots;
 mod transaction;
+mod used_tokens;
 mod writer;
 
 use std::path::Path;
@@ -40,8 +42,10 @@ pub use entries::{EntryPages, EntryRow, PutEntry, issuance};
 pub use error::{Cause, StoreError};
 pub use join_tokens::JoinTokenRow;
 pub use ledger::Follower;
+pub use machines::EnrolMachine;
 pub use nodes::{EnrolNode, Enrolment, NodeRow, NodeState, ReattestNode, RenewNode, Renewal};
 pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
+pub use used_tokens::{RedeemToken, Redemption, UsedToken};
 
 use crate::ledger::{Encoded, Record};
 use changes::BeginEpoch;
@@ -176,6 +180,14 @@ impl Store {
         self.work(enrol).await
     }
 
+    /// Enrols a node whose machine proved possession of a certificate's key.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn enrol_machine(&self, enrol: EnrolMachine) -> Result<Enrolment, StoreError> {
+        self.work(enrol).await
+    }
+
     /// Enrols a node anew that proved to hold its enrolled key.
     ///
     /// # Errors
@@ -190,6 +202,14 @@ impl Store {
     /// The disk's.
     pub async fn renew_node(&self, renew: RenewNode) -> Result<Renewal, StoreError> {
         self.work(renew).await
+    }
+
+    /// Uses up a token of an identity provider, and records what for, at once or not at all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn redeem_token(&self, redeem: RedeemToken) -> Result<Redemption, StoreError> {
+        self.work(redeem).await
     }
 
     /// Begins a new epoch, after the store was restored from a backup: no revision of the old one is resumed from.

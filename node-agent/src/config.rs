@@ -9,6 +9,8 @@ use mayfly_sdk::TrustDomain;
 pub use mayfly_sdk::settings::{Log, LogFormat};
 use serde::{Deserialize, Serialize};
 
+use crate::link::MachineFiles;
+
 /// Settings of the node agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,6 +27,10 @@ pub struct Config {
     pub issuer: Issuer,
     /// A file with the join token as `mayfly join-token create` prints it: read at first contact, and again when it changes.
     pub join_token_file: Option<PathBuf>,
+    /// The certificate that this machine has from elsewhere (PEM, leaf first), to attest with in place of a join token.
+    pub machine_certificate: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub machine_key: Option<PathBuf>,
     /// A SPIFFE bundle (JSON) that verifies the issuer at first contact, for attestors whose evidence pins nothing.
     pub bootstrap_bundle: Option<PathBuf>,
     /// How identities survive a restart of the agent.
@@ -88,6 +94,12 @@ impl Config {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.socket.clone().unwrap_or_else(|| self.runtime_dir.join("api.sock"))
+    }
+
+    /// What the node attests with in place of a join token.
+    pub(crate) fn machine_files(&self) -> Option<MachineFiles> {
+        let (certificate, key) = self.machine_certificate.clone().zip(self.machine_key.clone())?;
+        Some(MachineFiles { certificate, key })
     }
 
     /// The file that holds the key of the warm state with `warm_restart = "file"`.

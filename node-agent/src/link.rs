@@ -16,6 +16,7 @@ mod backoff;
 mod dial;
 mod enrol;
 mod hello;
+mod machine;
 mod node;
 mod record;
 mod renew;
@@ -36,7 +37,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::backoff::Backoff;
+use self::enrol::a_certificate_helps;
 use self::hello::Greeter;
+pub(crate) use self::machine::MachineFiles;
 use self::node::{NodeSvid, Presented};
 use self::record::NodeRecord;
 pub(crate) use self::session::NodeClient;
@@ -63,6 +66,8 @@ pub(crate) struct LinkSettings {
     /// `host:port`, at least one.
     pub(crate) addresses: Vec<String>,
     pub(crate) join_token_file: Option<PathBuf>,
+    /// What the node attests with in place of a join token.
+    pub(crate) machine: Option<MachineFiles>,
     pub(crate) bootstrap_bundle: Option<PathBuf>,
     pub(crate) boot_id: String,
 }
@@ -250,7 +255,8 @@ impl Link {
             self.set_state(LinkState::Unenrolled(why.clone()));
             return OPERATOR_PAUSE;
         }
-        if needs_operator(why.reason) {
+        let helps_itself = self.settings.machine.is_some() && a_certificate_helps(why.reason);
+        if needs_operator(why.reason) && !helps_itself {
             tracing::error!(reason, what = why.what, remedy, "the link is refused until an operator acts");
             self.set_state(LinkState::Refused(why.clone()));
             return OPERATOR_PAUSE.mul_f64(1.0 + fastrand::f64());

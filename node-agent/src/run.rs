@@ -207,6 +207,7 @@ fn link_settings(config: &Config, boot: BootId) -> LinkSettings {
         trust_domain: config.trust_domain.clone(),
         addresses: config.issuer.addresses.clone(),
         join_token_file: config.join_token_file.clone(),
+        machine: config.machine_files(),
         bootstrap_bundle: config.bootstrap_bundle.clone(),
         boot_id: boot.to_string(),
     }

@@ -95,6 +95,7 @@ impl TestNode {
             trust_domain: issuer.state.trust_domain.clone(),
             addresses: vec![issuer.address.to_string()],
             join_token_file: Some(directory.join("token")),
+            machine: None,
             bootstrap_bundle: None,
             boot_id: "boot".to_owned(),
         };

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -14,17 +15,33 @@ pub type Object = Map<String, Value>;
 /// The bytes are not one JSON object, or one of its objects has two members with one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object with each member once")]
-pub(crate) struct NotAnObject;
+pub struct NotAnObject;
 
 /// Reads exactly one JSON object. Integers keep 64 bits; a larger one becomes a float, which no caller takes for an
 /// integer. Nesting is bounded by `serde_json` (128), size by the caller.
-pub(crate) fn object(bytes: &[u8]) -> Result<Object, NotAnObject> {
+///
+/// # Errors
+/// [`NotAnObject`].
+pub fn object(bytes: &[u8]) -> Result<Object, NotAnObject> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict.deserialize(&mut deserializer).ok().ok_or(NotAnObject)?;
     deserializer.end().ok().ok_or(NotAnObject)?;
     match value {
         Value::Object(object) => Ok(object),
         _ => Err(NotAnObject),
+    }
+}
+
+/// A JSON object of a document that somebody else reads: deserialised as strictly as [`object`] does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StrictObject(pub Object);
+
+impl<'de> Deserialize<'de> for StrictObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Strict.deserialize(deserializer)? {
+            Value::Object(object) => Ok(Self(object)),
+            _ => Err(D::Error::custom("not an object")),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub mod pem;
 
 // SVIDs, and what decides whether to believe them.
 pub mod bundle;
-mod json;
+pub mod json;
 pub mod jws;
 pub mod jwt;
 pub mod x509;

@@ -225,12 +225,36 @@ reasons! {
     NodeFrozen = "node_frozen", Operator, No, "find the second machine that runs from a copy of this node's state directory; then enrol the right one anew with a join token";
     /// A node's SVID expired so long ago that its key alone no longer attests it.
     NodeReattestTooLate = "node_reattest_too_late", Operator, No, "make a join token (`mayfly join-token create`) and put it into the file that join_token_file names";
+    /// The issuer does not accept this way of attestation.
+    AttestorOff = "attestor_off", Operator, Later, "configure this way of attestation at the issuer (for machine certificates: attest.x509pop_ca), or give the node a join token";
+    /// The node agent cannot use the machine's certificate and key.
+    MachineCertificateUnusable = "machine_certificate_unusable", Operator, Later, "name a PEM chain (leaf first, at most 4 certificates) with machine_certificate and the leaf's private key with machine_key, both readable by the node agent's user, and a bootstrap_bundle";
+    /// The certificate that a machine presents is of a kind that proves nothing here.
+    MachineCertificateInvalid = "machine_certificate_invalid", Operator, Later, "give the machine a certificate for client authentication that is valid now: at most 4 certificates in its chain, and keys of ECDSA, Ed25519, or RSA from 2048 to 4096 bits";
+    /// The certificate that a machine presents does not lead to a configured authority.
+    MachineCertificateUntrusted = "machine_certificate_untrusted", Operator, Later, "check that the chain that the machine presents leads to a certificate authority in the file that attest.x509pop_ca names, and that none of it has expired";
+    /// A machine's certificate has enrolled another node key, which is still in use.
+    MachineEnrolledElsewhere = "machine_enrolled_elsewhere", Operator, Later, "if the machine was reinstalled, evict the node (`mayfly node evict`) or wait until its last SVID has ended; otherwise find the second machine that has this certificate and its key";
     /// The node agent cannot write its state directory.
     StateUnwritable = "state_unwritable", Operator, Later, "make the node agent's state directory writable for its user, on a disk with room";
     /// A node agent cannot find out what a workload is.
     WorkloadUndetermined = "workload_undetermined", Operator, Later, "give the node agent what it needs to look into the processes of this node";
     /// Two builds have no protocol version in common.
     ProtocolUnsupported = "protocol_unsupported", Operator, Later, "upgrade the older of the two: node agents and issuers of neighbouring minor versions work together";
+
+    // Callers without a node agent.
+    /// A token of an identity provider cannot be read, or is of a form that is not accepted.
+    TokenInvalid = "token_invalid", Caller, No, "present a JWT that the identity provider made for this trust domain: signed with an allowed algorithm, with kid, iss, sub, aud, exp and jti";
+    /// The signature of a token does not hold, or its key is not one of the identity provider.
+    TokenUntrusted = "token_untrusted", Caller, No, "fetch a new token from the identity provider; if it is refused too, check the keys (jwks_file, jwks_url) that the issuer has of it";
+    /// A token was used before.
+    TokenUsed = "token_used", Caller, No, "fetch a new token from the identity provider: each is good for one call; if nobody else should have had it, find out who did";
+    /// A token is of an identity provider that is not configured.
+    IdentityProviderUnknown = "identity_provider_unknown", Operator, No, "configure the identity provider at the issuer, as [agentless.NAME] with the issuer that its tokens name";
+    /// The keys of an identity provider are not to be had at the moment.
+    IdentityProviderUnavailable = "identity_provider_unavailable", Operator, Later, "try again; if it lasts, check that the issuer reaches the jwks_url of this identity provider";
+    /// A certificate request cannot be read, or was not signed by its own key.
+    RequestInvalid = "certificate_request_invalid", Caller, No, "send a PKCS#10 request in DER, signed by the key that it is about: ECDSA, Ed25519, or RSA from 2048 to 4096 bits";
 
     // Changes and the store behind them.
     /// The change was made for a revision that is no longer the newest.

@@ -11,9 +11,11 @@
 
 mod authority;
 mod certificate;
+mod client;
 mod constraints;
 mod leaf;
 mod path;
+mod request;
 mod signature;
 mod svid;
 
@@ -23,7 +25,9 @@ use rustls_pki_types::CertificateDer;
 
 pub use authority::Authority;
 pub use certificate::{Certificate, KeyUsage, split_certificates};
+pub use client::verify_client;
 pub use leaf::Leaf;
+pub use request::{CertificateRequest, MAX_REQUEST_BYTES, RequestError};
 pub use svid::X509Svid;
 
 use crate::bundle::X509BundleSet;
@@ -134,9 +138,9 @@ pub fn verify<C: AsRef<[u8]>>(
     let bundle = bundles.get(leaf.spiffe_id.trust_domain()).ok_or(X509Error::NoBundle)?;
     let intermediates =
         intermediates.iter().map(|der| Certificate::parse(der.as_ref())).collect::<Result<Vec<_>, _>>()?;
-    let path_until = path::find(&certificate, &intermediates, bundle.authorities(), now, usage)?;
+    let path = path::find(&certificate, &intermediates, bundle.authorities(), now, usage)?;
     Ok(VerifiedPeer {
-        valid_until: path_until.min(leaf.validity.not_after()),
+        valid_until: path.until.min(leaf.validity.not_after()),
         certificate: CertificateDer::from(leaf_der.as_ref().to_vec()),
         leaf,
     })

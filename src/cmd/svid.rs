@@ -1,5 +1,6 @@
 //! `mayfly svid`: identities as the workload that runs this command gets them.
 
+mod agentless;
 mod files;
 mod jwt;
 mod jwt_watch;

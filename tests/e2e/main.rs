@@ -9,7 +9,9 @@
     reason = "a test root"
 )]
 
+mod agentless;
 mod attacks;
+mod attestation;
 mod idle;
 mod remote_admin;
 mod rotation;

@@ -1,30 +1,36 @@
-//! `mayfly.node.v1`: what node agents call. Every call but `Attest` rests on a live node record with the key of the TLS
-//! connection, never on a SPIFFE ID alone.
+//! `mayfly.node.v1`: what node agents call. Every call but `Attest` and `MintAgentless` rests on a live node record with the
+//! key of the TLS connection, never on a SPIFFE ID alone.
 
+mod agentless;
 mod attest;
 mod hello;
 mod mint;
 mod renew;
 mod sync;
+mod unproven;
 
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use mayfly_proto::node::{
-    AttestRequest, AttestResponse, MintJwtRequest, MintJwtResponse, MintX509Request, MintX509Response, NodeSvid,
-    RenewNodeRequest, RenewNodeResponse, SyncRequest, SyncResponse, node_service_server::NodeService,
+    AttestRequest, AttestResponse, MintAgentlessRequest, MintAgentlessResponse, MintJwtRequest, MintJwtResponse,
+    MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest, RenewNodeResponse, SyncRequest, SyncResponse,
+    node_service_server::NodeService,
 };
 use mayfly_sdk::{Reason, Refusal, Timestamp, tls::PeerInfo};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    attest::NodeLifetimes,
+    agentless::Agentless,
+    attest::{Attestors, NodeLifetimes},
     authority::SignedX509,
     metrics::Metrics,
     mint::{Minter, renew_after_s, sha256},
     store::NodeRow,
 };
+
+pub use unproven::BoundUnproven;
 
 /// A boxed stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -38,7 +44,8 @@ pub struct Nodes {
 #[derive(Debug)]
 struct Inner {
     minter: Arc<Minter>,
-    lifetimes: NodeLifetimes,
+    attestors: Attestors,
+    agentless: Arc<Agentless>,
     /// Items in one minting call.
     batch: usize,
     metrics: Arc<Metrics>,
@@ -50,12 +57,13 @@ impl Nodes {
     #[must_use]
     pub fn new(
         minter: Arc<Minter>,
-        lifetimes: NodeLifetimes,
+        attestors: Attestors,
+        agentless: Arc<Agentless>,
         batch: usize,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
-        Self { inner: Arc::new(Inner { minter, lifetimes, batch, metrics, stop }) }
+        Self { inner: Arc::new(Inner { minter, attestors, agentless, batch, metrics, stop }) }
     }
 }
 
@@ -104,9 +112,22 @@ impl NodeService for Nodes {
                 .map_err(|refusal| self.inner.refused("mint", refusal))?,
         ))
     }
+
+    async fn mint_agentless(
+        &self,
+        request: Request<MintAgentlessRequest>,
+    ) -> Result<Response<MintAgentlessResponse>, Status> {
+        let minted = self.inner.mint_agentless(request.into_inner()).await;
+        Ok(Response::new(minted.map_err(|refusal| self.inner.refused("mint_agentless", refusal))?))
+    }
 }
 
 impl Inner {
+    /// What concerns nodes by time.
+    fn lifetimes(&self) -> &NodeLifetimes {
+        &self.attestors.lifetimes
+    }
+
     /// The live node at the other end.
     fn caller<T>(&self, request: &Request<T>) -> Result<Arc<NodeRow>, Status> {
         let peer = peer(request)?;

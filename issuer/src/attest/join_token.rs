@@ -54,7 +54,8 @@ pub async fn create_join_token(
     request: JoinTokenRequest,
     actor: &Actor,
 ) -> Result<(String, JoinTokenRow), Refusal> {
-    let reserved = ["node"];
+    // What other ways of attestation say; nobody may claim it for a token.
+    let reserved = ["node", "x509pop", "agentless", "oidc"];
     if let Some(selector) = request.selectors.iter().find(|selector| reserved.contains(&selector.kind())) {
         let what = format!("the selector {selector} is made by the issuer itself");
         return Err(Refusal::new(Reason::InvalidSelector, what));

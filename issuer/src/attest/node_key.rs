@@ -26,6 +26,8 @@ pub struct ProvenKey {
     spki: Vec<u8>,
     public_key: PublicKey,
     sha256: Digest,
+    nonce: [u8; 32],
+    binding: [u8; 32],
 }
 
 impl ClaimedKey {
@@ -64,13 +66,13 @@ impl Challenge {
     /// # Errors
     /// [`Reason::SignatureInvalid`].
     pub fn verify(self, signature: &[u8]) -> Result<ProvenKey, Refusal> {
-        let message = [SIGNED_CONTEXT, &self.nonce, &self.binding].concat();
-        let ClaimedKey(public_key) = self.key;
+        let Self { key: ClaimedKey(public_key), nonce, binding } = self;
+        let message = [SIGNED_CONTEXT, &nonce, &binding].concat();
         public_key.verify(SignatureAlgorithm::EcSha256Der, &message, signature).map_err(|_refused| {
             Refusal::new(Reason::SignatureInvalid, "the challenge was not signed by the node key on this connection")
         })?;
         let spki = public_key.spki().to_vec();
-        Ok(ProvenKey { sha256: sha256(&[&spki]), spki, public_key })
+        Ok(ProvenKey { sha256: sha256(&[&spki]), spki, public_key, nonce, binding })
     }
 }
 
@@ -91,6 +93,12 @@ impl ProvenKey {
     #[must_use]
     pub fn sha256(&self) -> &Digest {
         &self.sha256
+    }
+
+    /// What another key must sign to vouch for this one: the context, the same challenge on the same connection, and this
+    /// key. Good for nothing on another connection or for another node key.
+    pub(super) fn statement(&self, context: &[u8]) -> Vec<u8> {
+        [context, &self.nonce, &self.binding, &self.sha256].concat()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     directory::Directory,
     ledger::{Digest, Kind, Personal, Record, RequestId},
     mint::sha256,
-    store::{EnrolNode, Enrolment, NodeRow, ReattestNode},
+    store::{EnrolMachine, EnrolNode, Enrolment, NodeRow, ReattestNode},
 };
 
 /// Lifetimes that concern nodes.
@@ -136,6 +136,17 @@ impl Attested {
                 };
                 directory.enrol(enrol).await?
             }
+            Means::Certificate => {
+                let enrol = EnrolMachine {
+                    spiffe_id: self.spiffe_id,
+                    attestor: self.attestor.to_owned(),
+                    key_spki: self.key.spki().to_vec(),
+                    selectors: self.selectors,
+                    svid_not_after,
+                    records,
+                };
+                directory.enrol_machine(enrol).await?
+            }
             Means::EnrolledKey => {
                 let key_sha256 = *self.key.sha256();
                 directory
@@ -158,6 +169,10 @@ fn refusal(outcome: &Enrolment) -> Refusal {
         Enrolment::NodeUnknown | Enrolment::OtherKey => {
             Refusal::new(Reason::NodeUnknown, "no such node is enrolled with this key")
         }
+        Enrolment::OtherKeyInUse => Refusal::new(
+            Reason::MachineEnrolledElsewhere,
+            "this certificate has enrolled another node key, whose SVID has not ended yet",
+        ),
         Enrolment::NodeFrozen => Refusal::new(Reason::NodeFrozen, "the node is frozen: its state was used twice"),
         Enrolment::NodeBanned => Refusal::new(Reason::NodeBanned, "the node is banned"),
         Enrolment::Enrolled(_) => Refusal::new(Reason::Internal, "an enrolled node was taken for a refusal"),

@@ -12,8 +12,8 @@ use crate::{
     ledger::{Kind, Personal, Record},
     registry::{EntryChange, Plan, Registry, Uid},
     store::{
-        BundleRow, Change, Committed, EnrolNode, Enrolment, JoinTokenRow, NodeState, Op, ReattestNode, RenewNode,
-        Renewal, StoreError,
+        BundleRow, Change, Committed, EnrolMachine, EnrolNode, Enrolment, JoinTokenRow, NodeState, Op, ReattestNode,
+        RenewNode, Renewal, StoreError,
     },
     sync::{recent::Touched, session::Changes},
 };
@@ -118,6 +118,21 @@ impl Directory {
         let this = Arc::clone(self);
         self.to_end(async move {
             let outcome = this.store.enrol(enrol).await?;
+            this.keep_enrolled(&outcome);
+            Ok(outcome)
+        })
+        .await
+        .unwrap_or(Err(StoreError::Shut))
+    }
+
+    /// Enrols a node whose machine proved possession of a certificate's key.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a refusal is an [`Enrolment`].
+    pub async fn enrol_machine(self: &Arc<Self>, enrol: EnrolMachine) -> Result<Enrolment, StoreError> {
+        let this = Arc::clone(self);
+        self.to_end(async move {
+            let outcome = this.store.enrol_machine(enrol).await?;
             this.keep_enrolled(&outcome);
             Ok(outcome)
         })

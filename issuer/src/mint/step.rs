@@ -11,6 +11,7 @@ use crate::{
     directory::Directory,
     ledger::{Digest, Kind, Personal, Record, RequestId},
     registry::{Entry, Sharing},
+    store::{RedeemToken, Redemption, UsedToken},
 };
 
 /// Of the lifetime, when an SVID is renewed: drawn once, here, so that a fleet does not renew in step.
@@ -27,7 +28,7 @@ pub struct Authorized<P: Profile> {
 /// Who asked, for whom, and why it was allowed: for the ledger.
 #[derive(Debug)]
 pub(super) struct OnBehalf {
-    /// The node.
+    /// The node, or the origin of a caller without one.
     pub node: SpiffeId,
     /// The workload's process.
     pub instance: Option<InstanceId>,
@@ -35,6 +36,8 @@ pub(super) struct OnBehalf {
     pub entry: Arc<Entry>,
     /// What the node called its request.
     pub request_id: RequestId,
+    /// Who asked, where that is not a node.
+    pub actor: Option<Arc<str>>,
 }
 
 impl OnBehalf {
@@ -44,7 +47,7 @@ impl OnBehalf {
         entry: Arc<Entry>,
         request_id: RequestId,
     ) -> Self {
-        Self { node: caller.facts.spiffe_id.clone(), instance, entry, request_id }
+        Self { node: caller.facts.spiffe_id.clone(), instance, entry, request_id, actor: None }
     }
 }
 
@@ -119,7 +122,7 @@ impl<P: Profile> Authorized<P> {
         let about = P::describe(&credential, &self.plan);
         let lifetime_s = about.not_after.remaining(clock.now()).as_s();
         let renew_after_s = renew_after_s(lifetime_s);
-        let OnBehalf { node, instance, entry, request_id } = self.on_behalf;
+        let OnBehalf { node, instance, entry, request_id, actor } = self.on_behalf;
         let record = Record {
             authority: Some(about.authority.shared()),
             key_sha256: about.key_sha256,
@@ -130,11 +133,7 @@ impl<P: Profile> Authorized<P> {
             request_id: Some(request_id),
             released_sha256: Some(about.released_sha256),
             not_after: Some(about.not_after),
-            personal: Personal {
-                spiffe_id: Some(about.spiffe_id),
-                actor: None,
-                detail: Some(Arc::clone(&entry.spec.name)),
-            },
+            personal: Personal { spiffe_id: Some(about.spiffe_id), actor, detail: Some(Arc::clone(&entry.spec.name)) },
             ..Record::new(about.kind, about.serial)
         };
         Ok(Signed { issued: Issued { credential, serial: about.serial, lifetime_s, renew_after_s }, record })
@@ -152,6 +151,22 @@ pub async fn record<C>(batch: Vec<Signed<C>>, directory: &Directory) -> Result<V
     let (issued, records): (Vec<_>, Vec<_>) = batch.into_iter().map(|signed| (signed.issued, signed.record)).unzip();
     directory.record(records).await?;
     Ok(issued.into_iter().map(|issued| Recorded { issued }).collect())
+}
+
+impl<C> Signed<C> {
+    /// Makes its record durable and uses up the token that it rests on, in one transaction: one token, one credential.
+    ///
+    /// # Errors
+    /// The token was used before, or the store could not: it may not be released.
+    pub async fn redeem(self, token: UsedToken, directory: &Directory) -> Result<Recorded<C>, Refusal> {
+        match directory.redeem_token(RedeemToken { token, records: vec![self.record] }).await? {
+            Redemption::Redeemed => Ok(Recorded { issued: self.issued }),
+            Redemption::UsedBefore => Err(Refusal::new(Reason::TokenUsed, "this token was used before")),
+            Redemption::Full => {
+                Err(Refusal::new(Reason::Overloaded, "the issuer remembers as many used tokens as it can"))
+            }
+        }
+    }
 }
 
 impl<C> Recorded<C> {

@@ -4,7 +4,7 @@ mod renderings;
 
 use std::sync::Arc;
 
-use mayfly_sdk::{Reason, Refusal, SpiffeId, Timestamp, Ttl};
+use mayfly_sdk::{Reason, Refusal, Selector, SpiffeId, Timestamp, Ttl};
 
 pub(super) use renderings::Renderings;
 
@@ -107,7 +107,7 @@ impl Registry {
         if let Wanted::Jwt { audiences } = request.wanted {
             entry.check_audiences(audiences)?;
         }
-        entry.check_facts(request.facts)?;
+        entry.check_facts(request.facts.as_slice())?;
         let spiffe_id = entry.spec.spiffe_id.render(request.node, request.facts)?;
         let ttl = entry.lifetime(request.wanted, self.rules(), now)?;
         if entry.spec.spiffe_id.uses_workload() {
@@ -138,6 +138,7 @@ impl Entry {
             NodeMatch::Selectors(all) => {
                 !all.is_empty() && all.iter().all(|selector| node.selectors.contains(selector))
             }
+            NodeMatch::Agentless(_) => false,
         })
     }
 
@@ -165,9 +166,9 @@ impl Entry {
     }
 
     /// The facts that the template uses must have allowed values, and must not contradict the entry's own selectors.
-    fn check_facts(&self, facts: &AssertedFacts) -> Result<(), Refusal> {
+    pub(super) fn check_facts(&self, facts: &[Selector]) -> Result<(), Refusal> {
         for placeholder in self.spec.spiffe_id.placeholders().filter(|placeholder| placeholder.of == FactOf::Workload) {
-            for fact in facts.as_slice().iter().filter(|fact| placeholder.names(fact)) {
+            for fact in facts.iter().filter(|fact| placeholder.names(fact)) {
                 let demanded = self.spec.selectors.iter().filter(|selector| placeholder.names(selector));
                 let allowed = self.allowed_values(&placeholder);
                 if demanded.into_iter().any(|selector| selector != fact)
@@ -188,7 +189,7 @@ impl Entry {
         self.spec.extra().allowed_values.get(name.as_str()).map(AsRef::as_ref)
     }
 
-    fn lifetime(&self, wanted: Wanted<'_>, rules: &Rules, now: Timestamp) -> Result<Ttl, Refusal> {
+    pub(super) fn lifetime(&self, wanted: Wanted<'_>, rules: &Rules, now: Timestamp) -> Result<Ttl, Refusal> {
         let (ttl, longest) = match wanted {
             Wanted::X509 => (self.spec.x509_ttl.unwrap_or(rules.default_x509_ttl), rules.longest_x509_ttl),
             Wanted::Jwt { .. } => (self.spec.jwt_ttl.unwrap_or(rules.default_jwt_ttl), rules.longest_jwt_ttl),

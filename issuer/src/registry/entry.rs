@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use mayfly_sdk::{Refusal, Revision, Selector, SpiffeId, Timestamp, TrustDomain, Ttl};
+use mayfly_sdk::{Reason, Refusal, Revision, Selector, SpiffeId, Timestamp, TrustDomain, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::template::Template;
@@ -124,6 +124,12 @@ impl EntrySpec {
         self
     }
 
+    /// Whether it is for callers without a node agent, and so for no node.
+    #[must_use]
+    pub fn is_agentless(&self) -> bool {
+        self.node.iter().any(|node| matches!(node, NodeMatch::Agentless(_)))
+    }
+
     /// The sharing in force: `task` forces one SVID for each instance (DESIGN 6).
     #[must_use]
     pub fn effective_sharing(&self) -> Sharing {
@@ -207,7 +213,7 @@ impl<'de> Deserialize<'de> for Rare {
     }
 }
 
-/// One alternative of `node`. Written as a SPIFFE ID, a selector, or a list of selectors.
+/// One alternative of `node`. Written as a SPIFFE ID, a selector, a list of selectors, or `agentless:<issuer name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "NodeText", try_from = "NodeText")]
 pub enum NodeMatch {
@@ -215,14 +221,25 @@ pub enum NodeMatch {
     Id(SpiffeId),
     /// Every node that has all of these; never empty.
     Selectors(Box<[Selector]>),
+    /// No node: a caller without one, with a token of the identity provider of this name. A kind of its own, so that no node
+    /// ever serves such an entry, whatever its selectors are.
+    Agentless(Box<str>),
 }
 
 impl NodeMatch {
-    /// Reads what stands for one alternative as plain text: a SPIFFE ID or one selector.
+    /// Reads what stands for one alternative as plain text: a SPIFFE ID, one selector, or `agentless:<issuer name>`.
     ///
     /// # Errors
-    /// The refusal of the SPIFFE ID or selector that the text is not.
+    /// The refusal of the SPIFFE ID, selector or name that the text is not.
     pub fn from_text(text: &str) -> Result<Self, Refusal> {
+        if let Some(name) = text.strip_prefix("agentless:") {
+            // The names of issuers are those of facts.
+            if Selector::new("agentless", name, "x").is_err() {
+                let what = format!("{name:?} is no name of an issuer: 1 to 64 of the characters a-z 0-9 _ -");
+                return Err(Refusal::new(Reason::InvalidValue, what));
+            }
+            return Ok(Self::Agentless(name.into()));
+        }
         if text.starts_with("spiffe:") {
             return Ok(Self::Id(text.parse::<SpiffeId>()?));
         }
@@ -243,6 +260,7 @@ impl From<NodeMatch> for NodeText {
         match node {
             NodeMatch::Id(id) => Self::One(id.to_string()),
             NodeMatch::Selectors(selectors) => Self::All(selectors.into()),
+            NodeMatch::Agentless(name) => Self::One(format!("agentless:{name}")),
         }
     }
 }

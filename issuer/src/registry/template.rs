@@ -151,6 +151,23 @@ impl Template {
         Ok(id)
     }
 
+    /// The SPIFFE ID for a caller without a node, of whom the issuer itself has verified these claims.
+    ///
+    /// # Errors
+    /// A claim is missing, has several values or is not a legal segment; the result is too long, or reserved; or the
+    /// template rests on facts about a node.
+    pub fn render_claims(&self, claims: &[Selector]) -> Result<SpiffeId, Refusal> {
+        let id: SpiffeId = replace(&self.text, |placeholder| match placeholder.of {
+            FactOf::Node => placeholder.fill(&[]),
+            FactOf::Workload => placeholder.fill(claims),
+        })?
+        .parse()?;
+        if id.is_reserved() {
+            return Err(reserved(&id));
+        }
+        Ok(id)
+    }
+
     /// # Errors
     /// The part before the first placeholder lies below `/mayfly`.
     pub(super) fn refuse_reserved(&self) -> Result<(), Refusal> {

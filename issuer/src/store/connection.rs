@@ -21,7 +21,7 @@ pub(super) type Connection = sqlx::SqliteConnection;
 pub(super) type Row = sqlx::sqlite::SqliteRow;
 
 /// The schema that this build writes.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 const FILE: &str = "store.db";
 const LOCK_FILE: &str = "store.lock";
 const PAGE_BYTES: u64 = 4096;
@@ -158,14 +158,14 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
         }
         return Ok(());
     }
-    let first = Migration::new(
-        1,
-        "store".into(),
-        MigrationType::Simple,
-        include_str!("../../migrations/0001_store.sql").into_sql_str(),
-        false,
-    );
-    Migrator::with_migrations(vec![first]).run(connection).await.map_err(|error| match error {
+    let step = |version, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let steps = vec![
+        step(1, "store", include_str!("../../migrations/0001_store.sql")),
+        step(2, "used tokens", include_str!("../../migrations/0002_used_tokens.sql")),
+    ];
+    Migrator::with_migrations(steps).run(connection).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
         other => StoreError::Corrupt { what: other.to_string() },
     })

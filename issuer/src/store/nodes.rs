@@ -29,9 +29,9 @@ stored_as_text! {
 pub struct NodeRow {
     /// Its identity.
     pub spiffe_id: SpiffeId,
-    /// How it proved itself: `join_token`.
+    /// How it proved itself: `join_token`, `x509pop`.
     pub attestor: String,
-    /// Who made its join token.
+    /// Who made its join token; of a node that has enrolled by itself, the way in which it did.
     pub owner: String,
     /// Whether it may call.
     pub state: NodeState,
@@ -100,6 +100,8 @@ pub enum Enrolment {
     NodeUnknown,
     /// The node is enrolled with another key.
     OtherKey,
+    /// The node is enrolled with another key, whose SVID has not ended yet.
+    OtherKeyInUse,
     /// The node is frozen; a new join token thaws it.
     NodeFrozen,
     /// The node is banned.
@@ -280,7 +282,7 @@ pub(super) async fn load(connection: &mut Connection, trust_domain: &str) -> Res
     rows.iter().map(node).collect()
 }
 
-async fn get_node(tx: &mut Tx<'_>, spiffe_id: &SpiffeId) -> Result<Option<NodeRow>, StoreError> {
+pub(super) async fn get_node(tx: &mut Tx<'_>, spiffe_id: &SpiffeId) -> Result<Option<NodeRow>, StoreError> {
     let row = sqlx::query(
         "SELECT spiffe_id, attestor, owner, state, key_spki, key_sha256, selectors, generation, last_request,
          last_answer, attested_at, renewed_at, svid_not_after
@@ -311,7 +313,7 @@ fn node(row: &Row) -> Result<NodeRow, StoreError> {
     })
 }
 
-async fn write(tx: &mut Tx<'_>, node: &NodeRow) -> Result<(), StoreError> {
+pub(super) async fn write(tx: &mut Tx<'_>, node: &NodeRow) -> Result<(), StoreError> {
     let (last_request, last_answer) =
         node.last_renewal.as_ref().map(|(id, answer)| (id.to_vec(), answer.to_vec())).unzip();
     sqlx::query(

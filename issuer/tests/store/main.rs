@@ -13,6 +13,7 @@ mod nodes;
 mod place;
 mod registry;
 mod slots;
+mod strangers;
 
 /// The tests of a module as they run on an engine: `place::Place` is what a second one replaces.
 macro_rules! on_every_engine {

@@ -15,6 +15,8 @@ impl Config {
             socket: None,
             issuer: Issuer::default(),
             join_token_file: None,
+            machine_certificate: None,
+            machine_key: None,
             bootstrap_bundle: None,
             warm_restart: WarmRestart::Keyring,
             warm_restart_key: None,
@@ -61,6 +63,7 @@ impl Settings for Config {
                 "set warm_restart = \"file\", or remove the key",
             ));
         }
+        self.check_machine(&mut problems);
         let limits = [
             ("limits.connections_per_uid", self.limits.connections_per_uid),
             ("limits.streams_per_uid", self.limits.streams_per_uid),
@@ -71,6 +74,27 @@ impl Settings for Config {
             problems.push(Problem::new(key, "is 0, which would serve nobody", "give a number from 1"));
         }
         problems
+    }
+}
+
+impl Config {
+    /// A certificate needs its key, and a bundle: it says nothing about the issuer.
+    fn check_machine(&self, problems: &mut Vec<Problem>) {
+        let mut problem = |key: &str, what: &str, remedy: &str| problems.push(Problem::new(key, what, remedy));
+        match (&self.machine_certificate, &self.machine_key) {
+            (None, None) => return,
+            (Some(_), None) => problem("machine_key", "is not set, and machine_certificate is", "set both"),
+            (None, Some(_)) => problem("machine_certificate", "is not set, and machine_key is", "set both"),
+            (Some(_), Some(_)) => {}
+        }
+        if self.bootstrap_bundle.is_none() {
+            let what = "is not set, and a machine's certificate says nothing about the issuer";
+            problem("bootstrap_bundle", what, "name a file with what `mayfly bundle show` prints at the issuer");
+        }
+        if self.join_token_file.is_some() {
+            let what = "is set beside machine_certificate";
+            problem("join_token_file", what, "keep one of the two: a node attests in one way");
+        }
     }
 }
 
@@ -131,5 +155,22 @@ mod tests {
         };
         let keys: Vec<_> = config.check().into_iter().map(|problem| problem.key).collect();
         assert_eq!(keys, ["issuer.addresses", "issuer.addresses", "state_dir", "warm_restart_key"]);
+    }
+
+    #[test]
+    fn a_machines_certificate_needs_its_key_and_a_bundle_and_no_token() {
+        let keys = |config: Config| config.check().into_iter().map(|problem| problem.key).collect::<Vec<_>>();
+        let path = |name: &str| Some(PathBuf::from(name));
+        let whole = Config {
+            machine_certificate: path("/c"),
+            machine_key: path("/k"),
+            bootstrap_bundle: path("/b"),
+            ..for_root()
+        };
+        assert_eq!(keys(whole.clone()), [""; 0]);
+        assert_eq!(keys(Config { machine_key: None, ..whole.clone() }), ["machine_key"]);
+        assert_eq!(keys(Config { machine_certificate: None, ..whole.clone() }), ["machine_certificate"]);
+        assert_eq!(keys(Config { bootstrap_bundle: None, ..whole.clone() }), ["bootstrap_bundle"]);
+        assert_eq!(keys(Config { join_token_file: path("/t"), ..whole }), ["join_token_file"]);
     }
 }

@@ -229,6 +229,13 @@ impl NodeService for Service {
         Ok(Response::new(node::MintX509Response { items: items.collect() }))
     }
 
+    async fn mint_agentless(
+        &self,
+        _: Request<node::MintAgentlessRequest>,
+    ) -> Result<Response<node::MintAgentlessResponse>, Status> {
+        Err(Status::unimplemented("node agents do not call this"))
+    }
+
     async fn mint_jwt(
         &self,
         request: Request<node::MintJwtRequest>,

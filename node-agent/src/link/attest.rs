@@ -14,12 +14,15 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::dial::Dialed;
 use super::hello::{Greeter, check_hello};
+use super::machine::Machine;
 use super::token::JoinToken;
 
 /// How long the whole exchange may take.
 const WITHIN: Duration = Duration::from_secs(20);
 /// What the node's signature begins with, so that it can mean nothing else.
 const CONTEXT: &[u8] = b"mayfly node attestation v1\0";
+/// The same for the signature by the key of the machine's certificate.
+const MACHINE_CONTEXT: &[u8] = b"mayfly machine certificate v1\0";
 /// Bytes of a challenge.
 const NONCE_BYTES: usize = 32;
 
@@ -30,6 +33,8 @@ pub(super) enum Evidence<'a> {
     JoinToken(&'a JoinToken),
     /// Possession of the enrolled key, for a node whose SVID has expired.
     EnrolledKey(&'a SpiffeId),
+    /// The certificate that this machine has from elsewhere, for a node that was never enrolled or must be enrolled anew.
+    Machine(&'a Machine),
 }
 
 /// The exchange: start, challenge, answer, result.
@@ -53,14 +58,17 @@ async fn exchange(
     greeter: &Greeter,
 ) -> Result<node::Attested, Refusal> {
     let Dialed { channel, exporter } = dialed;
-    let evidence = match evidence {
+    let sent = match evidence {
         Evidence::JoinToken(token) => Sent::JoinToken(token.expose_secret().to_owned()),
         Evidence::EnrolledKey(id) => Sent::EnrolledNode(id.to_string()),
+        Evidence::Machine(machine) => {
+            Sent::MachineCertificate(node::MachineCertificate { chain: machine.chain().to_vec() })
+        }
     };
     let start = node::AttestStart {
         hello: Some(greeter.hello()),
         node_key: key.public_key_spki().into(),
-        evidence: Some(evidence),
+        evidence: Some(sent),
     };
     let (requests, outbound) = mpsc::channel(2);
     send(&requests, Ask::Start(start)).await?;
@@ -73,7 +81,14 @@ async fn exchange(
     let Answer::Challenge(challenge) = next(&mut answers).await? else { return Err(out_of_order()) };
     check_hello(challenge.hello.as_ref(), greeter)?;
     let signature = answer(key, &challenge.nonce, &exporter)?;
-    send(&requests, Ask::Answer(node::AttestAnswer { signature })).await?;
+    let machine_signature = match evidence {
+        Evidence::Machine(machine) => {
+            let key_sha256 = key.public_key().spki_sha256();
+            machine.sign(&[MACHINE_CONTEXT, &challenge.nonce, &exporter, &key_sha256].concat())?
+        }
+        Evidence::JoinToken(_) | Evidence::EnrolledKey(_) => Bytes::new(),
+    };
+    send(&requests, Ask::Answer(node::AttestAnswer { signature, machine_signature })).await?;
     let Answer::Attested(attested) = next(&mut answers).await? else { return Err(out_of_order()) };
     Ok(attested)
 }

@@ -2,17 +2,19 @@
 
 use mayfly_proto::node as wire;
 use mayfly_sdk::bundle::{Bundle, X509BundleSet};
-use mayfly_sdk::tls::{Authorizer, ClientTls, Credentials, Options, Trust};
+use mayfly_sdk::tls::{Authorizer, ClientTls, Credentials, Options, SpkiPin, Trust};
 use mayfly_sdk::{Reason, Refusal, SpiffeId};
 
 use super::attest::{Evidence, attest};
 use super::dial::dial;
+use super::machine::{Machine, MachineFiles};
 use super::node::{NodeSvid, replace_node_key};
 use super::record::NodeRecord;
 use super::{JoinToken, Link, LinkState};
 
 impl Link {
-    /// Attests, if this node is not enrolled, if its SVID has expired, or if the operator gave it a new token after it was refused.
+    /// Attests, if this node is not enrolled, if its SVID has expired, or if it was refused and has something else to show: a new token
+    /// from the operator, or its machine's certificate.
     pub(super) async fn enrol_if_needed(&mut self) -> Result<(), Refusal> {
         if self.last.is_some_and(a_token_helps)
             && let Some(token) = self.unused_token().await
@@ -22,6 +24,14 @@ impl Link {
                 self.key = replace_node_key(&self.directory).await?;
             }
             return self.enrol(&token).await;
+        }
+        let machine = self.settings.machine.clone();
+        if let Some(files) = machine.filter(|_| self.record.is_none() || self.last.is_some_and(a_certificate_helps)) {
+            if self.last == Some(Reason::NodeUnknown) {
+                // The issuer forgot this node, perhaps because another machine had its key.
+                self.key = replace_node_key(&self.directory).await?;
+            }
+            return self.enrol_machine(&files).await;
         }
         let Some(record) = &self.record else {
             let token = JoinToken::read(self.settings.join_token_file.as_deref()).await?;
@@ -50,10 +60,21 @@ impl Link {
         (used != Some(&fingerprint) && refused != Some(&fingerprint)).then_some(token)
     }
 
+    async fn enrol_machine(&mut self, files: &MachineFiles) -> Result<(), Refusal> {
+        let issuer = self.begin();
+        tracing::info!(issuer, "attesting by the machine's certificate");
+        let machine = Machine::read(files).await?;
+        // A node that was enrolled before knows better whom to believe than a file that was written then.
+        let tls = if self.record.is_some() { self.anonymous_tls.clone() } else { self.first_contact(None).await? };
+        let dialed = dial(&issuer, &tls, self.patience()).await?;
+        let attested = attest(dialed, &self.key, Evidence::Machine(&machine), &self.greeter).await?;
+        self.enrolled(attested, None).await
+    }
+
     async fn enrol(&mut self, token: &JoinToken) -> Result<(), Refusal> {
         let issuer = self.begin();
         tracing::info!(issuer, "attesting by a join token");
-        let tls = self.first_contact(token).await?;
+        let tls = self.first_contact(Some(token.pin())).await?;
         let dialed = dial(&issuer, &tls, self.patience()).await?;
         let attested = attest(dialed, &self.key, Evidence::JoinToken(token), &self.greeter).await;
         if attested.as_ref().is_err_and(|refusal| a_token_helps(refusal.reason)) {
@@ -68,11 +89,15 @@ impl Link {
         issuer
     }
 
-    /// Trust at first contact, and only then: the token's pin, or the bundle that the operator gave.
-    async fn first_contact(&self, token: &JoinToken) -> Result<ClientTls, Refusal> {
+    /// Trust at first contact, and only then: the bundle that the operator gave, or the token's pin. There is no contact without either.
+    async fn first_contact(&self, pin: Option<SpkiPin>) -> Result<ClientTls, Refusal> {
         let trust_domain = self.settings.trust_domain.clone();
         let Some(path) = &self.settings.bootstrap_bundle else {
-            return ClientTls::first_contact(token.pin(), trust_domain, &self.clock, &Options::grpc());
+            let pin = pin.ok_or_else(|| {
+                let what = "a machine's certificate says nothing about the issuer, and bootstrap_bundle is not set";
+                Refusal::new(Reason::MachineCertificateUnusable, what)
+            })?;
+            return ClientTls::first_contact(pin, trust_domain, &self.clock, &Options::grpc());
         };
         let document = tokio::fs::read(path).await.map_err(|error| {
             Refusal::new(Reason::BundleInvalid, format!("bootstrap_bundle {} cannot be read: {error}", path.display()))
@@ -110,6 +135,11 @@ impl Link {
         self.last = None;
         Ok(())
     }
+}
+
+/// Whether the machine's certificate ends this: it enrols the node anew.
+pub(super) fn a_certificate_helps(reason: Reason) -> bool {
+    matches!(reason, Reason::NodeUnknown | Reason::NodeReattestTooLate)
 }
 
 /// Whether another join token could end this.

@@ -8,7 +8,7 @@ use mayfly_sdk::{Reason, Refusal};
 pub(crate) enum LinkState {
     /// Nothing was tried yet.
     Starting,
-    /// Nothing to attest with: no join token.
+    /// Nothing to attest with: no join token, no machine certificate.
     Unenrolled(Refusal),
     /// Proving which node this is.
     Attesting {
@@ -155,6 +155,11 @@ pub(crate) fn needs_operator(reason: Reason) -> bool {
             | Reason::NodeReattestTooLate
             | Reason::PinMismatch
             | Reason::ProtocolUnsupported
+            | Reason::AttestorOff
+            | Reason::MachineCertificateUnusable
+            | Reason::MachineCertificateInvalid
+            | Reason::MachineCertificateUntrusted
+            | Reason::MachineEnrolledElsewhere
     )
 }
 

@@ -23,6 +23,7 @@ impl Running {
             trust_domain: "example.org".parse().unwrap(),
             addresses: vec![issuer.address.to_string()],
             join_token_file: Some(directory.join("token")),
+            machine: None,
             bootstrap_bundle: None,
             boot_id: "boot".to_owned(),
         };

@@ -32,6 +32,13 @@ pub struct HintedSvid {
 }
 
 impl X509Context {
+    /// The context of one identity that came from an issuer and not from a node agent.
+    #[must_use]
+    pub fn of_one(svid: X509Svid, bundles: X509BundleSet) -> Self {
+        let svids = vec![HintedSvid { hint: None, svid: svid.clone() }];
+        Self { default: svid, svids, bundles: Arc::new(bundles) }
+    }
+
     /// The default identity: the first one that the agent names (Workload API 8; row WA-15).
     #[must_use]
     pub const fn default_svid(&self) -> &X509Svid {

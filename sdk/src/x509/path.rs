@@ -5,40 +5,48 @@ use crate::time::Timestamp;
 /// The most signatures that one chain can make us check: 16 certificates, each with a few issuers of one name.
 const MAX_SIGNATURES: u32 = 32;
 
-/// Finds a path from the leaf through the intermediates to an anchor (RFC 5280 6.1), and returns the moment up to which
-/// all its issuers are valid.
+/// A path that was found.
+#[derive(Debug)]
+pub(super) struct Path<'s> {
+    /// Where it ends.
+    pub(super) anchor: &'s Authority,
+    /// The moment up to which all its issuers are valid.
+    pub(super) until: Timestamp,
+}
+
+/// Finds a path from the leaf through the intermediates to an anchor (RFC 5280 6.1).
 ///
 /// Cheap checks come before signatures. Of several failures the one that came furthest is reported.
-pub(super) fn find(
+pub(super) fn find<'s>(
     leaf: &Certificate<'_>,
     intermediates: &[Certificate<'_>],
-    anchors: &[Authority],
+    anchors: &'s [Authority],
     now: Timestamp,
     usage: Usage,
-) -> Result<Timestamp, X509Error> {
+) -> Result<Path<'s>, X509Error> {
     let mut search = Search { intermediates, anchors, now, usage, signatures: 0, best: (0, X509Error::NoPath) };
     match search.climb(&mut vec![leaf]) {
-        Some(until) => Ok(until),
+        Some(path) => Ok(path),
         None => Err(search.best.1),
     }
 }
 
-struct Search<'s, 'a> {
+struct Search<'s, 'a, 't> {
     intermediates: &'s [Certificate<'a>],
-    anchors: &'s [Authority],
+    anchors: &'t [Authority],
     now: Timestamp,
     usage: Usage,
     signatures: u32,
     best: (usize, X509Error),
 }
 
-impl<'s, 'a> Search<'s, 'a> {
+impl<'s, 'a, 't> Search<'s, 'a, 't> {
     /// Looks for an issuer of the last certificate of `path`, anchors first.
-    fn climb(&mut self, path: &mut Vec<&'s Certificate<'a>>) -> Option<Timestamp> {
+    fn climb(&mut self, path: &mut Vec<&'s Certificate<'a>>) -> Option<Path<'t>> {
         let subject = *path.last()?;
         for anchor in self.anchors.iter().filter(|anchor| anchor.subject_der() == subject.issuer_der()) {
             match self.step_to_anchor(anchor, path) {
-                Ok(until) => return Some(until),
+                Ok(until) => return Some(Path { anchor, until }),
                 Err(error) => self.note(path.len(), error),
             }
         }
@@ -51,10 +59,10 @@ impl<'s, 'a> Search<'s, 'a> {
                 continue;
             }
             path.push(issuer);
-            let until = self.climb(path);
+            let found = self.climb(path);
             path.pop();
-            if let Some(until) = until {
-                return Some(until.min(issuer.validity().not_after()));
+            if let Some(Path { anchor, until }) = found {
+                return Some(Path { anchor, until: until.min(issuer.validity().not_after()) });
             }
         }
         None

@@ -7,6 +7,7 @@ use mayfly_sdk::client::{HintedSvid, Source, X509Context};
 use mayfly_sdk::{Clock, Reason, Refusal, SpiffeId, X509Svid};
 use serde::Serialize;
 
+use super::agentless::AgentlessArgs;
 use super::{hex, write_files};
 use crate::endpoint::EndpointArgs;
 use crate::failure::Failure;
@@ -17,6 +18,8 @@ use crate::runtime;
 pub(crate) struct Fetch {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    agentless: AgentlessArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -58,8 +61,12 @@ struct Shown {
 
 impl Fetch {
     pub(crate) async fn run(self, out: Out) -> Result<(), Failure> {
-        let context = self.target.endpoint.client()?.fetch::<X509Context>().await;
-        let context = context.map_err(|refusal| Failure::refused("no X.509-SVID was fetched", &refusal))?;
+        let context = if let Some(context) = self.agentless.fetch(self.target.spiffe_id.as_ref()).await? {
+            context
+        } else {
+            let context = self.target.endpoint.client()?.fetch::<X509Context>().await;
+            context.map_err(|refusal| Failure::refused("no X.509-SVID was fetched", &refusal))?
+        };
         Ok(out.show(&self.target.shown(&context)?)?)
     }
 }

@@ -1,6 +1,6 @@
 //! The rig's node agents, by name.
 
-use std::{path::PathBuf, process::Command};
+use std::{fmt::Write as _, path::PathBuf, process::Command};
 
 use nix::sys::signal::Signal;
 
@@ -13,14 +13,21 @@ impl Rig {
         self.wait_for_agent(name);
     }
 
+    /// Changes one setting of an agent; it holds from its next start. One with a `machine_certificate` gets no join token.
+    pub fn set_agent(&mut self, name: &str, key: &str, value: &str) {
+        self.agent_settings.entry(name.into()).or_default().insert(key.into(), value.into());
+    }
+
     /// Starts an agent without waiting; at its first start it gets a join token.
     pub fn launch_agent(&mut self, name: &str) {
         let state = self.agent_dir(name);
         if !state.exists() {
             std::fs::create_dir_all(&state).unwrap();
-            let token = self.run(&["join-token", "create", "--spiffe-id", name]);
-            assert!(token.status.success(), "join-token create: {}", String::from_utf8_lossy(&token.stderr));
-            std::fs::write(state.join("token"), token.stdout).unwrap();
+            if self.agent_setting(name, "machine_certificate").is_none() {
+                let token = self.run(&["join-token", "create", "--spiffe-id", name]);
+                assert!(token.status.success(), "join-token create: {}", String::from_utf8_lossy(&token.stderr));
+                std::fs::write(state.join("token"), token.stdout).unwrap();
+            }
         }
         let config = self.file(&format!("agent-{name}.toml"), &self.agent_config(name));
         let mut command = Command::new(&self.program);
@@ -99,19 +106,29 @@ impl Rig {
         10_000 + name.bytes().fold(0_u16, |port, byte| port.wrapping_mul(31).wrapping_add(byte.into())) % 20_000
     }
 
+    fn agent_setting(&self, name: &str, key: &str) -> Option<&String> {
+        self.agent_settings.get(name)?.get(key)
+    }
+
     fn agent_config(&self, name: &str) -> String {
         let state = self.agent_dir(name);
-        format!(
-            "trust_domain = \"{}\"\nstate_dir = \"{}\"\nruntime_dir = \"{}\"\nsocket = \"{}\"\njoin_token_file = \"{}\"\nissuer.addresses = [\"{}\"]\nmetrics.listen = \"{}:{}\"\n",
+        let mut lines = format!(
+            "trust_domain = \"{}\"\nstate_dir = \"{}\"\nruntime_dir = \"{}\"\nsocket = \"{}\"\nissuer.addresses = [\"{}\"]\nmetrics.listen = \"{}:{}\"\n",
             self.trust_domain,
             state.display(),
             self.dir().join(format!("run-{name}/agent")).display(),
             self.socket(name).display(),
-            state.join("token").display(),
             self.issuer_address(),
             self.ip(),
             Self::agent_port(name),
-        )
+        );
+        if self.agent_setting(name, "machine_certificate").is_none() {
+            writeln!(lines, "join_token_file = \"{}\"", state.join("token").display()).unwrap();
+        }
+        for (key, value) in self.agent_settings.get(name).into_iter().flatten() {
+            writeln!(lines, "{key} = {value}").unwrap();
+        }
+        lines
     }
 }
 

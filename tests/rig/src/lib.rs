@@ -46,6 +46,7 @@ pub struct Rig {
     program: PathBuf,
     issuer: Option<Daemon>,
     agents: BTreeMap<String, Daemon>,
+    agent_settings: BTreeMap<String, BTreeMap<String, String>>,
     /// Goes last: a daemon that ends with a failed test shows its log.
     dir: tempfile::TempDir,
 }
@@ -65,6 +66,7 @@ impl Rig {
             program: mayfly(),
             issuer: None,
             agents: BTreeMap::new(),
+            agent_settings: BTreeMap::new(),
         }
     }
 

@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use mayfly_proto::node::{
-    AttestChallenge, AttestRequest, AttestResponse, Attested, attest_request, attest_response, attest_start,
+    AttestAnswer, AttestChallenge, AttestRequest, AttestResponse, Attested, attest_request, attest_response,
+    attest_start,
 };
 use mayfly_sdk::{Reason, Refusal, tls::PeerInfo};
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
 
 use super::{Answers, Inner, hello, node_svid};
-use crate::attest::{self, Challenge, ClaimedKey, Evidence, Secret};
+use crate::attest::{self, Challenge, Claim, ClaimedKey, PresentedChain, Secret};
 
 /// How long the whole exchange may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -48,13 +49,15 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     async fn run(mut self, answers: &Send) -> Result<(), Refusal> {
         let directory = &self.inner.minter.directory;
-        let (evidence, challenge) = self.start().await?;
+        let (claim, challenge) = self.start().await?;
         let asked = AttestChallenge { hello: Some(hello::own(directory)), nonce: challenge.nonce().to_vec().into() };
         answer(answers, attest_response::Message::Challenge(asked)).await?;
-        let key = challenge.verify(&self.response().await?)?;
+        let response = self.response().await?;
+        let key = challenge.verify(bounded(&response.signature)?)?;
+        let evidence = claim.answered(bounded(&response.machine_signature)?.to_vec());
 
-        let lifetimes = &self.inner.lifetimes;
-        let attested = attest::attest(directory, lifetimes, evidence, key)?;
+        let lifetimes = self.inner.lifetimes();
+        let attested = attest::attest(directory, &self.inner.attestors, evidence, key)?;
         let enrolled = attested.enrol(&self.inner.minter.authorities, directory, lifetimes).await?;
         let node = &enrolled.node;
         tracing::info!(node = %node.spiffe_id, attestor = node.attestor, serial = %enrolled.svid.serial, "node attested");
@@ -69,35 +72,39 @@ impl Exchange<'_> {
         answer(answers, attest_response::Message::Attested(attested)).await
     }
 
-    async fn start(&mut self) -> Result<(Evidence, Challenge), Refusal> {
+    async fn start(&mut self) -> Result<(Claim, Challenge), Refusal> {
         let Some(attest_request::Message::Start(start)) = self.next().await? else {
             return Err(Refusal::new(Reason::InvalidArgument, "an attestation begins with a start message"));
         };
         hello::read(start.hello, &self.inner.minter.directory)?;
         let binding = self.peer.binding().ok_or_else(|| Refusal::new(Reason::Internal, "TLS gave no exporter"))?;
         let challenge = ClaimedKey::read(bounded(&start.node_key)?)?.challenge(*binding)?;
-        let evidence = match start.evidence {
+        let claim = match start.evidence {
             Some(attest_start::Evidence::JoinToken(secret)) => {
                 bounded(secret.as_bytes())?;
-                Evidence::JoinToken(Secret::new(secret))
+                Claim::JoinToken(Secret::new(secret))
             }
             Some(attest_start::Evidence::EnrolledNode(id)) => {
                 bounded(id.as_bytes())?;
-                Evidence::EnrolledKey(id.parse::<mayfly_sdk::SpiffeId>()?)
+                Claim::EnrolledKey(id.parse::<mayfly_sdk::SpiffeId>()?)
+            }
+            Some(attest_start::Evidence::MachineCertificate(certificate)) => {
+                self.inner.attestors.machines()?;
+                Claim::Machine(PresentedChain::read(certificate.chain)?)
             }
             None => {
                 return Err(Refusal::new(
                     Reason::InvalidArgument,
-                    "an attestation needs evidence: a join token, or the enrolled node",
+                    "an attestation needs evidence: a join token, a machine's certificate, or the enrolled node",
                 ));
             }
         };
-        Ok((evidence, challenge))
+        Ok((claim, challenge))
     }
 
-    async fn response(&mut self) -> Result<Vec<u8>, Refusal> {
+    async fn response(&mut self) -> Result<AttestAnswer, Refusal> {
         match self.next().await? {
-            Some(attest_request::Message::Answer(answer)) => Ok(bounded(&answer.signature)?.to_vec()),
+            Some(attest_request::Message::Answer(answer)) => Ok(answer),
             _ => Err(Refusal::new(Reason::InvalidArgument, "a challenge is answered with a signature")),
         }
     }

@@ -24,7 +24,7 @@ impl Inner {
             detail: &node.attestor,
         };
         let signed =
-            SignedNode::sign(&self.minter.authorities, directory, Kind::NodeRenewed, subject, self.lifetimes.svid)
+            SignedNode::sign(&self.minter.authorities, directory, Kind::NodeRenewed, subject, self.lifetimes().svid)
                 .await?;
         let svid_not_after = signed.not_after();
         let (svid, record) = signed.into_parts();

@@ -9,6 +9,7 @@ use super::fields::{Fields, Place, as_text};
 use super::text::{self, invalid};
 use super::tree::Tree;
 use super::{grants, unsupported};
+use crate::registry::agentless;
 use crate::registry::entry::{EntrySpec, Extra, NodeAsserted, NodeMatch, Sharing};
 use crate::registry::problem::Problems;
 use crate::registry::rules::Rules;
@@ -82,8 +83,14 @@ pub(super) fn read(at: usize, tree: Tree, rules: &Rules, problems: &mut Problems
     }
     // `task` forces it; kept as it is in force, so that a diff compares what counts.
     spec.sharing = if extra.task.is_some() { Sharing::Instance } else { sharing.unwrap_or_default() };
+    let is_agentless = node.iter().any(|node| matches!(node, NodeMatch::Agentless(_)));
+    if let Some(template) = template.as_ref().filter(|_| is_agentless)
+        && let Err((key, refusal)) = agentless::check(&node, &selectors, template.uses_node())
+    {
+        fields.note(key, refusal);
+    }
     if let Some(template) = &template {
-        check_template(&mut fields, template, &selectors, &extra);
+        check_template(&mut fields, template, &selectors, &extra, is_agentless);
     }
     spec.name = name?.into();
     spec.spiffe_id = template?;
@@ -247,8 +254,15 @@ fn refuse_unsupported(fields: &mut Fields<'_>) {
     }
 }
 
-/// A template that rests on what a node says about its workloads needs more than the node's word (DESIGN 6).
-fn check_template(fields: &mut Fields<'_>, template: &Template, selectors: &[Selector], extra: &Extra) {
+/// A template that rests on what a node says about its workloads needs more than the node's word (DESIGN 6). The claims of
+/// an agentless caller are nobody's word: the issuer verified them.
+fn check_template(
+    fields: &mut Fields<'_>,
+    template: &Template,
+    selectors: &[Selector],
+    extra: &Extra,
+    is_agentless: bool,
+) {
     let facts: Vec<Placeholder<'_>> = template.placeholders().filter(|fact| fact.of == FactOf::Workload).collect();
     let name = |fact: &Placeholder<'_>| format!("{}.{}", fact.kind, fact.key);
     for key in extra.allowed_values.keys() {
@@ -257,7 +271,7 @@ fn check_template(fields: &mut Fields<'_>, template: &Template, selectors: &[Sel
             fields.note_at(&place, invalid(format!("the template does not use the workload fact {{{key}}}")));
         }
     }
-    if template.uses_node() || extra.node_asserted == NodeAsserted::Accept {
+    if is_agentless || template.uses_node() || extra.node_asserted == NodeAsserted::Accept {
         return;
     }
     for fact in &facts {

@@ -92,6 +92,7 @@ impl ConnectedNodes {
             match alternative {
                 NodeMatch::Id(id) => serving.extend(self.nodes.get_key_value(id).map(|(id, _)| id.clone())),
                 NodeMatch::Selectors(all) => serving.extend(self.having_all(all).cloned()),
+                NodeMatch::Agentless(_) => {}
             }
         }
         serving
