@@ -4,7 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 3] = ["spiffe/workload.proto", "mayfly/node/v1/node.proto", "mayfly/admin/v1/admin.proto"];
+const FILES: [&str; 5] = [
+    "spiffe/workload.proto",
+    "mayfly/node/v1/node.proto",
+    "mayfly/admin/v1/admin.proto",
+    "envoy/extensions/transport_sockets/tls/v3/secret.proto",
+    "envoy/service/secret/v3/sds.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -39,6 +39,8 @@ pub struct Config {
     pub warm_restart_key: Option<PathBuf>,
     /// What one user may use up.
     pub limits: Limits,
+    /// Envoy's secret discovery.
+    pub sds: Sds,
     /// Metrics and health.
     pub metrics: Metrics,
     /// Log output.
@@ -81,6 +83,21 @@ pub struct Limits {
     pub jwt_svids: u32,
 }
 
+/// Envoy's secret discovery: the names that stand for what a proxy need not know by name. SPIFFE IDs are names by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sds {
+    /// The caller's first X.509-SVID.
+    pub default_svid_name: String,
+    /// The bundle of the own trust domain.
+    pub default_bundle_name: String,
+    /// The bundles of the own trust domain and of those that the caller's entries federate with.
+    pub all_bundles_name: String,
+    /// Whether bundles go out for Envoy's SPIFFE validator, which holds each trust domain to its own bundle. Without it a bundle is a
+    /// plain `trusted_ca`, whose owner can certify any name.
+    pub spiffe_cert_validation: bool,
+}
+
 /// Metrics and health.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -118,6 +135,17 @@ impl Default for Issuer {
 impl Default for Limits {
     fn default() -> Self {
         Self { connections_per_uid: 1000, streams_per_uid: 4096, calls_per_uid: 1024, jwt_svids: 8192 }
+    }
+}
+
+impl Default for Sds {
+    fn default() -> Self {
+        Self {
+            default_svid_name: "default".to_owned(),
+            default_bundle_name: "ROOTCA".to_owned(),
+            all_bundles_name: "ALL".to_owned(),
+            spiffe_cert_validation: true,
+        }
     }
 }
 

@@ -166,7 +166,7 @@ impl Components {
             clock,
             stop: stop.clone(),
         });
-        let serve = Serve { listener, api, health: HealthReporter::new(), stop: stop.clone() };
+        let serve = Serve { listener, api, sds: config.sds, health: HealthReporter::new(), stop: stop.clone() };
         let warm = warm.map(|warm| (warm, subject));
         Ok(Self { link, minters, streams, instances, served, identities, warm, ops, registry, view, serve })
     }

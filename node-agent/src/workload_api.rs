@@ -18,6 +18,7 @@ mod gate;
 mod hints;
 mod jwt;
 mod limits;
+mod sds;
 mod server;
 mod stream;
 mod svids;
@@ -72,6 +73,11 @@ pub(crate) struct Shared {
 impl WorkloadApi {
     pub(crate) fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
+    }
+
+    /// What Envoy's secret discovery shares with it.
+    fn shared(&self) -> &Arc<Shared> {
+        &self.0
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! workload  <-- SPIFFE Workload API --> node agent <-- mayfly.node.v1 --> issuer <-- mayfly.admin.v1 --> mayfly command
+//! sds       <-- Envoy secret discovery v3 --> node agent
 //! ```
 
 /// The SPIFFE Workload API: no package, so that its path is `/SpiffeWorkloadAPI/<Method>`.
@@ -22,6 +23,15 @@ pub mod admin {
     pub use super::generated::admin::*;
 }
 
+/// Envoy's secret discovery service (SDS v3), as far as a node agent serves it.
+pub mod sds {
+    pub use super::generated::envoy::config::core::v3::*;
+    pub use super::generated::envoy::extensions::transport_sockets::tls::v3::*;
+    pub use super::generated::envoy::service::discovery::v3::*;
+    pub use super::generated::envoy::service::secret::v3::*;
+    pub use super::generated::google::rpc::Status;
+}
+
 /// Encoded `google.protobuf.FileDescriptorSet` of every service here, for gRPC server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
@@ -37,5 +47,41 @@ mod generated {
     }
     pub mod admin {
         include!(concat!(env!("OUT_DIR"), "/mayfly.admin.v1.rs"));
+    }
+    // Nested as their packages are: the generated code refers to its neighbours by relative paths.
+    pub mod envoy {
+        pub mod config {
+            pub mod core {
+                pub mod v3 {
+                    include!(concat!(env!("OUT_DIR"), "/envoy.config.core.v3.rs"));
+                }
+            }
+        }
+        pub mod extensions {
+            pub mod transport_sockets {
+                pub mod tls {
+                    pub mod v3 {
+                        include!(concat!(env!("OUT_DIR"), "/envoy.extensions.transport_sockets.tls.v3.rs"));
+                    }
+                }
+            }
+        }
+        pub mod service {
+            pub mod discovery {
+                pub mod v3 {
+                    include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
+                }
+            }
+            pub mod secret {
+                pub mod v3 {
+                    include!(concat!(env!("OUT_DIR"), "/envoy.service.secret.v3.rs"));
+                }
+            }
+        }
+    }
+    pub mod google {
+        pub mod rpc {
+            include!(concat!(env!("OUT_DIR"), "/google.rpc.rs"));
+        }
     }
 }

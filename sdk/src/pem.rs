@@ -22,7 +22,13 @@ pub fn certificate(der: &[u8]) -> String {
 /// A private key as unencrypted PKCS#8. Whoever calls this answers for where the text goes; it is wiped when dropped.
 #[must_use]
 pub fn private_key(key: &PrivateKey) -> Zeroizing<String> {
-    encode("PRIVATE KEY", key.expose_pkcs8())
+    private_key_der(key.expose_pkcs8())
+}
+
+/// The same of a key that is PKCS#8 DER already.
+#[must_use]
+pub fn private_key_der(pkcs8: &[u8]) -> Zeroizing<String> {
+    encode("PRIVATE KEY", pkcs8)
 }
 
 /// Every certificate of a file, in order; at least one.

@@ -2,6 +2,7 @@
 
 mod agentless;
 mod files;
+mod hook;
 mod jwt;
 mod jwt_watch;
 mod x509;
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::output::Out;
 use crate::runtime;
 
-pub(crate) use files::write_files;
+pub(crate) use files::{Access, write_files};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Svid {

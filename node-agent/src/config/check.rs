@@ -2,7 +2,7 @@ use std::net::ToSocketAddrs;
 
 use mayfly_sdk::settings::{Directories, Problem, Settings};
 
-use super::{Config, Issuer, Limits, Log, Metrics, WarmRestart};
+use super::{Config, Issuer, Limits, Log, Metrics, Sds, WarmRestart};
 
 impl Config {
     /// The defaults, with these directories.
@@ -21,6 +21,7 @@ impl Config {
             warm_restart: WarmRestart::Keyring,
             warm_restart_key: None,
             limits: Limits::default(),
+            sds: Sds::default(),
             metrics: Metrics::default(),
             log: Log::default(),
         }
@@ -64,6 +65,7 @@ impl Settings for Config {
             ));
         }
         self.check_machine(&mut problems);
+        problems.extend(self.sds.check());
         let limits = [
             ("limits.connections_per_uid", self.limits.connections_per_uid),
             ("limits.streams_per_uid", self.limits.streams_per_uid),
@@ -95,6 +97,27 @@ impl Config {
             let what = "is set beside machine_certificate";
             problem("join_token_file", what, "keep one of the two: a node attests in one way");
         }
+    }
+}
+
+impl Sds {
+    fn check(&self) -> Vec<Problem> {
+        let names = [
+            ("sds.default_svid_name", &self.default_svid_name),
+            ("sds.default_bundle_name", &self.default_bundle_name),
+            ("sds.all_bundles_name", &self.all_bundles_name),
+        ];
+        let mut problems = Vec::new();
+        for (at, (key, name)) in names.into_iter().enumerate() {
+            if name.is_empty() || name.starts_with("spiffe://") || name == "*" {
+                let what = format!("`{name}` cannot stand for a secret");
+                problems.push(Problem::new(key, what, "choose a name that is not empty, not `*` and not a SPIFFE ID"));
+            }
+            if let Some((other, _)) = names.iter().take(at).find(|(_, earlier)| *earlier == name) {
+                problems.push(Problem::new(key, format!("is the same as {other}"), "give each its own name"));
+            }
+        }
+        problems
     }
 }
 
@@ -151,10 +174,19 @@ mod tests {
             state_dir: PathBuf::from("state"),
             issuer: Issuer { addresses: vec!["nowhere".to_owned(), "host:0".to_owned(), "[::1]:8443".to_owned()] },
             warm_restart_key: Some(PathBuf::from("/x")),
+            sds: Sds { default_bundle_name: "default".to_owned(), all_bundles_name: String::new(), ..Sds::default() },
             ..for_root()
         };
         let keys: Vec<_> = config.check().into_iter().map(|problem| problem.key).collect();
-        assert_eq!(keys, ["issuer.addresses", "issuer.addresses", "state_dir", "warm_restart_key"]);
+        let expected = [
+            "issuer.addresses",
+            "issuer.addresses",
+            "state_dir",
+            "warm_restart_key",
+            "sds.default_bundle_name",
+            "sds.all_bundles_name",
+        ];
+        assert_eq!(keys, expected);
     }
 
     #[test]

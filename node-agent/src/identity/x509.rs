@@ -45,7 +45,7 @@ impl X509 {
     }
 
     /// DER of each certificate, leaf first.
-    pub(super) fn certificates(&self) -> Vec<Bytes> {
+    pub(crate) fn certificates(&self) -> Vec<Bytes> {
         self.certificates.iter().map(|der| Bytes::copy_from_slice(der)).collect()
     }
 

@@ -35,6 +35,9 @@ pub(super) trait View: Send + Sync + 'static {
     /// All that is in a message, in an order that does not depend on chance.
     fn canonical(message: &Self::Message) -> Vec<u8>;
 
+    /// The last touch to a message that goes out now.
+    fn seal(&mut self, _message: &mut Self::Message) {}
+
     /// Counts what was rendered as seen.
     fn mark_seen(&mut self) {}
 
@@ -105,7 +108,8 @@ impl<V: View> Following<V> {
             None => self.first().await,
         };
         match next {
-            Ok((message, revision)) => {
+            Ok((mut message, revision)) => {
+                self.view.seal(&mut message);
                 self.offered = Some(revision);
                 self.open.offered();
                 Some((Ok(message), self))

@@ -17,12 +17,15 @@ use crate::identity::{Held, Lease, Standing, X509};
 /// `FetchX509SVID`: every X.509-SVID of the caller with the bundles to go with them.
 #[derive(Debug, Default)]
 pub(super) struct X509Svids {
-    /// One for each entry, in the order of the response.
-    leases: Vec<Lease<X509>>,
+    leases: Leases,
 }
 
+/// What one stream uses: one lease for each entry that it shows, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Leases(Vec<Lease<X509>>);
+
 /// How one entry's credential stands.
-enum Slot {
+pub(super) enum Slot {
     /// As it should be.
     Good(Arc<Held<X509>>),
     /// Valid, and about to be replaced.
@@ -38,7 +41,7 @@ impl View for X509Svids {
 
     fn render(&mut self, shared: &Shared, entitlement: &Entitlement) -> Rendered<Self::Message> {
         let entries = unique_hints(&entitlement.entries);
-        if let Err(refusal) = self.lease(shared, entitlement, &entries) {
+        if let Err(refusal) = self.leases.hold(shared, entitlement, &entries) {
             return Rendered::Refused(refusal);
         }
         let holdings = shared.link.holdings.borrow();
@@ -46,7 +49,7 @@ impl View for X509Svids {
             return Rendered::Pending(None);
         };
         let (mut svids, mut settled, mut refused) = (Vec::new(), true, None);
-        for (entry, lease) in entries.iter().zip(&self.leases) {
+        for (entry, lease) in entries.iter().zip(self.leases.iter()) {
             match slot(entry, lease, &holdings) {
                 Slot::Good(held) => svids.push(svid(&held, entry, own)),
                 Slot::Old(held) => {
@@ -82,34 +85,52 @@ impl View for X509Svids {
     }
 
     fn mark_seen(&mut self) {
-        self.leases.iter_mut().for_each(Lease::mark_seen);
+        self.leases.mark_seen();
     }
 
     async fn changed(&mut self) {
-        if self.leases.is_empty() {
-            return std::future::pending().await;
-        }
-        select_all(self.leases.iter_mut().map(|lease| Box::pin(lease.changed()))).await;
+        self.leases.changed().await;
     }
 }
 
-impl X509Svids {
+impl Leases {
     /// Holds exactly the leases of these entries, and keeps those that it has.
-    fn lease(&mut self, shared: &Shared, entitlement: &Entitlement, entries: &[Arc<Entry>]) -> Result<(), Refusal> {
-        let mut before = std::mem::take(&mut self.leases);
+    pub(super) fn hold(
+        &mut self,
+        shared: &Shared,
+        entitlement: &Entitlement,
+        entries: &[Arc<Entry>],
+    ) -> Result<(), Refusal> {
+        let mut before = std::mem::take(&mut self.0);
         for entry in entries {
             let subject = entitlement.subject(entry)?;
             let kept = before.iter().position(|lease| *lease.subject() == subject);
-            self.leases.push(match kept {
+            self.0.push(match kept {
                 Some(at) => before.swap_remove(at),
                 None => shared.identities.x509.lease(subject, ()),
             });
         }
         Ok(())
     }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Lease<X509>> {
+        self.0.iter()
+    }
+
+    pub(super) fn mark_seen(&mut self) {
+        self.0.iter_mut().for_each(Lease::mark_seen);
+    }
+
+    /// Resolves when one of them changes. Cancel safe.
+    pub(super) async fn changed(&mut self) {
+        if self.0.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(self.0.iter_mut().map(|lease| Box::pin(lease.changed()))).await;
+    }
 }
 
-fn slot(entry: &Entry, lease: &Lease<X509>, holdings: &Holdings) -> Slot {
+pub(super) fn slot(entry: &Entry, lease: &Lease<X509>, holdings: &Holdings) -> Slot {
     let refused = lease.refused();
     let Some(held) = lease.held() else {
         return refused.map_or(Slot::Making, Slot::Refused);

@@ -10,11 +10,15 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink,
+};
 use std::path::{Path, PathBuf};
 
 use mayfly_sdk::x509::X509Svid;
 use mayfly_sdk::{Timestamp, pem};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::failure::Failure;
 
@@ -24,54 +28,123 @@ const DATA: &str = "..data";
 const PUBLIC: u32 = 0o644;
 const SECRET: u32 = 0o600;
 
+/// Who may read the files.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Access {
+    /// Give the files to this user, and to its group unless one is named; by name or number
+    #[arg(long, value_name = "USER[:GROUP]", requires = "write", value_parser = owner)]
+    owner: Option<(Uid, Gid)>,
+    /// Mode of key.pem, octal: nothing for others [default: 0600]
+    #[arg(long, value_name = "MODE", requires = "write", value_parser = mode)]
+    mode: Option<u32>,
+}
+
 /// Writes the SVID, its key and the bundle (PEM) into `dir`, which is made (0755) where it is missing. The paths of the three files.
 pub(crate) fn write_files(
     dir: &Path,
     svid: &X509Svid,
     bundle_pem: &str,
+    access: &Access,
     now: Timestamp,
 ) -> Result<[PathBuf; 3], Failure> {
     let key = pem::private_key(svid.key());
     let chain = svid.chain_pem();
-    let files =
-        [("svid.pem", chain.as_str(), PUBLIC), ("key.pem", key.as_str(), SECRET), ("bundle.pem", bundle_pem, PUBLIC)];
+    let files = [
+        ("svid.pem", chain.as_str(), PUBLIC),
+        ("key.pem", key.as_str(), access.mode.unwrap_or(SECRET)),
+        ("bundle.pem", bundle_pem, PUBLIC),
+    ];
     let failed = |error: io::Error| {
         let remedy = "give a directory that this user may write, or remove what stands in the way";
         Failure::input(format!("the SVID was not written to {}", dir.display()), error.to_string(), remedy)
     };
-    swap(dir, &files, now).map_err(failed)?;
+    swap(dir, &files, access.owner, now).map_err(failed)?;
     Ok(files.map(|(name, _, _)| dir.join(name)))
 }
 
-fn swap(dir: &Path, files: &[(&str, &str, u32)], now: Timestamp) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
+fn swap(dir: &Path, files: &[(&str, &str, u32)], owner: Option<(Uid, Gid)>, now: Timestamp) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    let opened = File::open(dir)?;
+    refuse_shared(dir, &opened)?;
+    // Two writers take turns. It is let go when this returns.
+    let lock = Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, error)| io::Error::from(error))?;
     for (name, _, _) in files {
         refuse_foreign(&dir.join(name))?;
     }
-    let old = fs::read_link(dir.join(DATA)).ok();
     let set = format!("..{}.{}", now.to_string().replace(':', "-"), std::process::id());
     let set = free_name(dir, &set)?;
-    for (name, content, mode) in files {
-        let path = dir.join(&set).join(name);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(*mode).open(path)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
+    let written = write_set(&dir.join(&set), files, owner).and_then(|()| replace_link(dir, Path::new(&set), DATA));
+    if let Err(error) = written {
+        fs::remove_dir_all(dir.join(&set)).ok();
+        return Err(error);
     }
-    File::open(dir.join(&set))?.sync_all()?;
-    replace_link(dir, Path::new(&set), DATA)?;
     for (name, _, _) in files {
         let target = Path::new(DATA).join(name);
         if fs::read_link(dir.join(name)).ok().as_ref() != Some(&target) {
             replace_link(dir, &target, name)?;
         }
     }
-    File::open(dir)?.sync_all()?;
-    // Only sets of our own making are removed: `..data` may have been pointed elsewhere by hand.
-    if let Some(old) = old.filter(|old| old.to_str().is_some_and(|name| name.starts_with("..2") && !name.contains('/')))
-    {
-        fs::remove_dir_all(dir.join(old))?;
+    lock.sync_all()?;
+    // The set before, and any that a writer left when it was killed.
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with("..2") && name != set);
+        if ours && entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        }
     }
     Ok(())
+}
+
+/// Every file is whole, durable and its owner's before anything points to it. Nothing that is there already is followed or opened.
+fn write_set(set: &Path, files: &[(&str, &str, u32)], owner: Option<(Uid, Gid)>) -> io::Result<()> {
+    for (name, content, mode) in files {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(SECRET).open(set.join(name))?;
+        file.write_all(content.as_bytes())?;
+        if let Some((user, group)) = owner {
+            fchown(&file, Some(user.as_raw()), Some(group.as_raw()))?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(*mode))?;
+        file.sync_all()?;
+    }
+    File::open(set)?.sync_all()
+}
+
+/// Whoever else may write in a directory can put a link of his own in the place of ours, and read or choose the key.
+fn refuse_shared(dir: &Path, opened: &File) -> io::Result<()> {
+    let metadata = opened.metadata()?;
+    let ours = [0, Uid::effective().as_raw()].contains(&metadata.uid());
+    if ours && metadata.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let what =
+        format!("{} can be written by others: make it this user's own (chown), mode 0755 or less", dir.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
+}
+
+fn owner(text: &str) -> Result<(Uid, Gid), String> {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let known = match user.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(user),
+    };
+    let known = known.ok().flatten();
+    let uid = known.as_ref().map(|known| known.uid).or_else(|| user.parse().ok().map(Uid::from_raw));
+    let gid = match group {
+        None => known.map(|known| known.gid),
+        Some(group) => group
+            .parse()
+            .map(Gid::from_raw)
+            .ok()
+            .or_else(|| Group::from_name(group).ok().flatten().map(|group| group.gid)),
+    };
+    uid.zip(gid).ok_or_else(|| format!("`{text}` is not a user, or not a user and a group, of this machine"))
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| mode & !0o660 == 0 && mode & 0o400 != 0);
+    mode.ok_or_else(|| format!("`{text}` is not a mode for a key: 0400, 0600, 0440, 0640 or 0660"))
 }
 
 /// A new directory; sets of the same second get a number.
@@ -117,7 +190,7 @@ mod tests {
 
     fn write(dir: &Path, content: &str, second: i64) -> io::Result<()> {
         let files = [("svid.pem", content, PUBLIC), ("key.pem", content, SECRET), ("bundle.pem", content, PUBLIC)];
-        swap(dir, &files, Timestamp::from_unix_s(1_800_000_000 + second))
+        swap(dir, &files, None, Timestamp::from_unix_s(1_800_000_000 + second))
     }
 
     fn sets(dir: &Path) -> usize {
@@ -159,6 +232,36 @@ mod tests {
             }
             assert!(seen > 0);
         });
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused_and_what_a_killed_writer_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o777, 0o1777, 0o775] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(write(dir.path(), "x", 0).unwrap_err().kind(), io::ErrorKind::PermissionDenied, "{mode:o}");
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(dir.path().join("..2020-01-01T00-00-00Z.1")).unwrap();
+        // A link in the place of a set is not followed and not removed through.
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("kept"), "").unwrap();
+        symlink(elsewhere.path(), dir.path().join("..2020-01-01T00-00-00Z.2")).unwrap();
+        symlink(elsewhere.path(), dir.path().join(DATA)).unwrap();
+        write(dir.path(), "x", 0).unwrap();
+        assert_eq!(sets(dir.path()), 1);
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn owners_and_modes_are_read_strictly() {
+        assert_eq!(owner("root").unwrap(), (Uid::from_raw(0), Gid::from_raw(0)));
+        assert_eq!(owner("root:7").unwrap(), (Uid::from_raw(0), Gid::from_raw(7)));
+        assert!(owner("no-such-user").is_err() && owner("root:no-such-group").is_err() && owner("").is_err());
+        assert_eq!(mode("0640").unwrap(), 0o640);
+        for text in ["0644", "0777", "4600", "0200", "x", ""] {
+            assert!(mode(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -7,8 +7,12 @@ use mayfly_sdk::client::{HintedSvid, Source, X509Context};
 use mayfly_sdk::{Clock, Reason, Refusal, SpiffeId, X509Svid};
 use serde::Serialize;
 
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
 use super::agentless::AgentlessArgs;
-use super::{hex, write_files};
+use super::hook::Hook;
+use super::{Access, hex, write_files};
 use crate::endpoint::EndpointArgs;
 use crate::failure::Failure;
 use crate::output::{self, Items, Out, View};
@@ -26,6 +30,9 @@ pub(crate) struct Fetch {
 pub(crate) struct Watch {
     #[command(flatten)]
     target: Target,
+    /// Run this program, with its arguments and without a shell, after each time that the files were written
+    #[arg(long, value_name = "CMD", requires = "write")]
+    on_update: Option<Hook>,
 }
 
 /// Which identity, and where it goes.
@@ -37,6 +44,8 @@ struct Target {
     /// Write svid.pem, key.pem (0600) and bundle.pem into this directory
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
     #[command(flatten)]
     endpoint: EndpointArgs,
 }
@@ -75,12 +84,25 @@ impl Watch {
     /// An outage of the agent is waited out, and so is a withdrawal, for it may end. What is on disk stays there meanwhile.
     pub(crate) async fn run(self, out: Out) -> Result<(), Failure> {
         let (stop, _signals) = runtime::stop_on_signals()?;
+        let (swapped, swaps) = watch::channel(0_u64);
+        let (mut hooks, halt) = (JoinSet::new(), stop.child_token());
+        if let Some((hook, dir)) = self.on_update.zip(self.target.write.clone()) {
+            hooks.spawn(hook.follow(dir.into(), swaps, halt.clone(), out.format));
+        }
         let source = Source::<X509Context>::start(self.target.endpoint.endpoint()?);
         let mut changes = source.changes();
         let watched = async {
             while let Some(change) = changes.next().await {
                 match change {
-                    Ok(context) => out.show(&self.target.shown(&context)?)?,
+                    Ok(context) => match self.target.shown(&context) {
+                        Ok(shown) => {
+                            swapped.send_modify(|n| *n += 1);
+                            out.show(&shown)?;
+                        }
+                        // What is on disk is still whole; a full disk may have room at the next renewal.
+                        Err(failure) if *swapped.borrow() > 0 => failure.report(out.format),
+                        Err(failure) => return Err(failure),
+                    },
                     Err(refusal) => {
                         Failure::refused("the X.509-SVIDs of this process were withdrawn", &refusal).report(out.format);
                     }
@@ -99,6 +121,8 @@ impl Watch {
             () = output::reader_gone() => Ok(()),
         };
         source.shutdown().await;
+        halt.cancel();
+        while hooks.join_next().await.is_some() {}
         ended
     }
 }
@@ -119,7 +143,7 @@ impl Target {
             ));
         };
         if let Some(dir) = &self.write {
-            shown.written = write_files(dir, first, &shown.bundle_pem, Clock::system().now())?.to_vec();
+            shown.written = write_files(dir, first, &shown.bundle_pem, &self.access, Clock::system().now())?.to_vec();
         }
         Ok(Items { items: items.into_iter().map(|(_, shown)| shown).collect() })
     }

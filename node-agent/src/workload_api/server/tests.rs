@@ -15,21 +15,24 @@ use super::*;
 use crate::listener::Limits;
 use crate::test_node::{TestNode, entry};
 
-struct Served {
-    node: TestNode,
-    channel: Channel,
+pub(in crate::workload_api) struct Served {
+    pub(in crate::workload_api) node: TestNode,
+    pub(in crate::workload_api) channel: Channel,
     tasks: JoinSet<()>,
     _directory: tempfile::TempDir,
 }
 
-async fn served() -> Served {
+/// A node with the entry `web`, behind its socket.
+pub(in crate::workload_api) async fn served() -> Served {
     let (node, directory) = (TestNode::in_sync().await, tempfile::tempdir().unwrap());
     node.put(entry("web")).await;
     let path = directory.path().join("api.sock");
     let listener = Listener::bind(&path, Limits::default()).unwrap();
     let (api, stop) = (node.api.clone(), node.stop.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move { serve(Serve { listener, api, health: HealthReporter::new(), stop }).await.unwrap() });
+    tasks.spawn(async move {
+        serve(Serve { listener, api, sds: Sds::default(), health: HealthReporter::new(), stop }).await.unwrap();
+    });
     let connector = tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
@@ -39,7 +42,7 @@ async fn served() -> Served {
 }
 
 impl Served {
-    async fn halt(mut self) {
+    pub(in crate::workload_api) async fn halt(mut self) {
         drop(self.channel);
         self.node.halt().await;
         while let Some(ended) = self.tasks.join_next().await {
