@@ -20,11 +20,11 @@ use crate::failure::{Exit, Failure};
 use crate::output::Format;
 
 /// How long the command may take.
-const RUN_WITHIN: Duration = Duration::from_secs(60);
+const RUN_WITHIN: Duration = Duration::from_mins(1);
 /// How long one that runs when the watch ends may go on.
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// The first and the longest pause between two attempts.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// The words of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
