@@ -28,6 +28,7 @@ pub mod sds {
     pub use super::generated::envoy::config::core::v3::*;
     pub use super::generated::envoy::extensions::transport_sockets::tls::v3::*;
     pub use super::generated::envoy::service::discovery::v3::*;
+    #[cfg(any(feature = "client", feature = "server"))]
     pub use super::generated::envoy::service::secret::v3::*;
     pub use super::generated::google::rpc::Status;
 }
@@ -72,6 +73,8 @@ mod generated {
                     include!(concat!(env!("OUT_DIR"), "/envoy.service.discovery.v3.rs"));
                 }
             }
+            // A service and no messages.
+            #[cfg(any(feature = "client", feature = "server"))]
             pub mod secret {
                 pub mod v3 {
                     include!(concat!(env!("OUT_DIR"), "/envoy.service.secret.v3.rs"));
