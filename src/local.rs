@@ -32,6 +32,17 @@ const ASK: Duration = Duration::from_millis(25);
 /// Ports that were free may be taken before they are bound again: how often other ones are tried.
 const PORTS: u32 = 3;
 
+/// The programs that the daemons are; none: this one.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Programs {
+    /// The build that is the issuer
+    #[arg(long, value_name = "PATH", hide = true)]
+    issuer_program: Option<PathBuf>,
+    /// The build that is the node agent
+    #[arg(long, value_name = "PATH", hide = true)]
+    agent_program: Option<PathBuf>,
+}
+
 /// A trust domain on this machine.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -41,6 +52,7 @@ pub(crate) struct Local {
     issuer_settings: String,
     agent_settings: String,
     ports: [SocketAddr; 4],
+    pub(crate) programs: Programs,
     pub(crate) issuer: Option<Child>,
     pub(crate) agent: Option<Child>,
 }
@@ -57,6 +69,7 @@ impl Local {
             issuer_settings: String::new(),
             agent_settings: String::new(),
             ports,
+            programs: Programs::default(),
             issuer: None,
             agent: None,
         })
@@ -112,15 +125,20 @@ impl Local {
     /// Starts the issuer, and waits until it answers.
     pub(crate) async fn start_issuer(&mut self) -> Result<(), Failure> {
         let [node, metrics, _, web] = self.ports;
-        let settings = self.lines(&[
+        let mut settings = self.lines(&[
             ("state_dir", &self.dir.join("issuer").display()),
             ("listen", &node),
             ("admin_socket", &self.admin_socket().display()),
             ("metrics.listen", &metrics),
-            ("web.listen", &web),
         ]);
+        // Another build may be of 0.1, which had no such listener.
+        if self.programs.issuer_program.is_none() {
+            // Writing to memory does not fail.
+            writeln!(settings, "web.listen = {}", quoted(&web)).ok();
+        }
         let config = self.file("issuer.toml", &format!("{settings}{}", self.issuer_settings))?;
-        let mut child = Child::daemon("issuer", &config, &self.dir.join("issuer.log"))?;
+        let mut child =
+            Child::daemon("issuer", self.programs.issuer_program.as_deref(), &config, &self.dir.join("issuer.log"))?;
         let until = Instant::now() + START;
         loop {
             let asked = async {
@@ -153,7 +171,8 @@ impl Local {
         ]);
         let addresses = format!("issuer.addresses = [{}]\n", quoted(&node));
         let config = self.file("agent.toml", &format!("{settings}{addresses}{}", self.agent_settings))?;
-        self.agent = Some(Child::daemon("agent", &config, &self.dir.join("agent.log"))?);
+        self.agent =
+            Some(Child::daemon("agent", self.programs.agent_program.as_deref(), &config, &self.dir.join("agent.log"))?);
         Ok(())
     }
 

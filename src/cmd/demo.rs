@@ -11,18 +11,22 @@ mod story;
 pub(crate) mod workload;
 
 use crate::failure::Failure;
+use crate::local::Programs;
 use crate::output::Out;
 use crate::runtime;
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Demo {}
+pub(crate) struct Demo {
+    /// Runs the daemons by other builds than this one: how neighbouring versions are tried together
+    #[command(flatten)]
+    programs: Programs,
+}
 
 impl Demo {
-    #[expect(clippy::unused_self, reason = "every verb is run the same way")]
     pub(crate) fn run(self, out: Out) -> Result<(), Failure> {
         runtime::client(async {
             let (stop, _signals) = runtime::stop_on_signals()?;
-            match stop.run_until_cancelled(story::tell(out)).await {
+            match stop.run_until_cancelled(story::tell(self.programs, out)).await {
                 Some(ended) => ended,
                 // Everything that was begun is dropped by now: processes killed, the directory removed.
                 None => Err(story::interrupted()),

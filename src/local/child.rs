@@ -27,11 +27,11 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// This executable as a daemon: `mayfly <name> run`. Tied to this process by the kernel, also when this one is killed; that holds for
+    /// This executable, or another, as a daemon: `mayfly <name> run`. Tied to this process by the kernel, also when this one is killed; that holds for
     /// the thread that starts it, so call it on the main one.
-    pub(crate) fn daemon(name: &str, config: &Path, log: &Path) -> Result<Self, Failure> {
-        let executable =
-            std::env::current_exe().map_err(|error| Failure::bug("this executable is not known", error))?;
+    pub(crate) fn daemon(name: &str, program: Option<&Path>, config: &Path, log: &Path) -> Result<Self, Failure> {
+        let executable = program.map_or_else(std::env::current_exe, |program| Ok(program.to_owned()));
+        let executable = executable.map_err(|error| Failure::bug("this executable is not known", error))?;
         let parent = std::process::id().to_string();
         let arguments = ["run", "--log-format", "text", "--with-parent", &parent, "--config"].map(OsStr::new);
         Self::start(name, Command::new(executable).arg(name).args(arguments).arg(config), log)

@@ -17,6 +17,7 @@ mod remote_admin;
 mod rotation;
 mod supervised;
 mod traffic;
+mod upgrade;
 
 /// Whether the long forms were asked for (`tests/full`).
 fn full() -> bool {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::report::{self, Seen};
 use super::steps::Steps;
 use crate::failure::{Exit, Failure};
-use crate::local::{Child, Local};
+use crate::local::{Child, Local, Programs};
 use crate::output::Out;
 
 const TRUST_DOMAIN: &str = "demo.example";
@@ -45,10 +45,10 @@ struct Stage {
 }
 
 /// Tells the story; fails at the first step that does not hold.
-pub(super) async fn tell(out: Out) -> Result<(), Failure> {
+pub(super) async fn tell(programs: Programs, out: Out) -> Result<(), Failure> {
     let mut steps = Steps::new(out);
     let dir = tempfile::Builder::new().prefix("mayfly-demo-").tempdir()?;
-    match tell_in(dir.path(), &mut steps).await {
+    match tell_in(dir.path(), programs, &mut steps).await {
         Ok(()) => steps.end(),
         Err(failure) if failure.is_closed_output() => Err(failure),
         Err(mut failure) => {
@@ -58,8 +58,8 @@ pub(super) async fn tell(out: Out) -> Result<(), Failure> {
     }
 }
 
-async fn tell_in(dir: &Path, steps: &mut Steps) -> Result<(), Failure> {
-    let mut stage = Stage::set(dir, steps).await?;
+async fn tell_in(dir: &Path, programs: Programs, steps: &mut Steps) -> Result<(), Failure> {
+    let mut stage = Stage::set(dir, programs, steps).await?;
     stage.rotation(steps).await?;
     stage.outage(steps).await?;
     stage.withdrawal(steps).await?;
@@ -79,10 +79,11 @@ pub(super) fn interrupted() -> Failure {
 }
 
 impl Stage {
-    async fn set(dir: &Path, steps: &mut Steps) -> Result<Self, Failure> {
+    async fn set(dir: &Path, programs: Programs, steps: &mut Steps) -> Result<Self, Failure> {
         let settings = format!("ttl.x509 = \"{TTL_S}s\"\nttl.allow_short_ttl = true\n");
         // The directory is gone in a minute, so the key of the warm state may lie in it.
         let mut local = Local::new(dir, TRUST_DOMAIN)?.with_settings(&settings, "warm_restart = \"file\"\n");
+        local.programs = programs;
         local.start_issuer_on_new_ports().await?;
         let node = local.enrol("demo").await?;
         local.start_agent()?;

@@ -1,0 +1,75 @@
+//! The build of the release before this one and this one, together. A long form: `tests/full` makes the old build, and names it
+//! in `MAYFLY_OLD_BUILD`.
+
+use std::{path::PathBuf, process::Command};
+
+use mayfly_rig::{Rig, eventually, mayfly};
+
+use crate::attacks::{not_run, x509_serial};
+
+/// The old build, where the long forms were asked for.
+fn old() -> Option<PathBuf> {
+    if !crate::full() {
+        return None;
+    }
+    let old = std::env::var_os("MAYFLY_OLD_BUILD").map(PathBuf::from);
+    if old.is_none() {
+        not_run("MAYFLY_OLD_BUILD names no build of the release before this one: tests/full makes it");
+    }
+    old
+}
+
+#[test]
+fn an_old_agent_and_a_new_issuer_tell_the_whole_story_and_so_does_the_reverse() {
+    let Some(old) = old() else { return };
+    for other in ["--agent-program", "--issuer-program"] {
+        let output = Command::new(mayfly()).arg("demo").arg(other).arg(&old).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{other}: {said}");
+    }
+}
+
+#[test]
+fn what_the_old_build_stored_is_taken_up_by_this_one() {
+    let Some(old) = old() else { return };
+    // 0.1 had no such listener.
+    let mut rig = Rig::new(&[("web.listen", "")]);
+    let new = mayfly();
+    rig.set_program(old);
+    rig.start_issuer();
+    rig.start_agent("a");
+    rig.apply(&rig.entry("workload", ""));
+    let serial = eventually("the old issuer issues", 20, || x509_serial(&rig, "a"));
+    let before = ["entry", "node", "authority"].map(|what| rig.json(&[what, "list"]));
+    let root = rig.json(&["bundle", "show"]);
+
+    rig.set_program(new);
+    rig.set("web.listen", &format!("\"{}\"", rig.web_address()));
+    rig.stop_issuer();
+    rig.start_issuer();
+    let named = |listed: &serde_json::Value| -> Vec<String> {
+        let items = listed["items"].as_array().unwrap().iter();
+        items
+            .filter(|it| it["kind"] != "x509_intermediate")
+            .map(|it| [&it["uid"], &it["spiffe_id"], &it["id"]].map(ToString::to_string).concat())
+            .collect()
+    };
+    let after = ["entry", "node", "authority"].map(|what| rig.json(&[what, "list"]));
+    for (before, after) in before.iter().zip(&after) {
+        assert!(!named(before).is_empty());
+        assert_eq!(named(before), named(after));
+    }
+    assert_eq!(rig.json(&["bundle", "show"])["x509_authorities"], root["x509_authorities"]);
+    assert_eq!(x509_serial(&rig, "a").as_ref(), Some(&serial), "the old agent keeps what it has");
+    rig.apply(&rig.entry("another", ""));
+    eventually("the new issuer issues to the old agent", 20, || {
+        // Minted on first use.
+        x509_serial(&rig, "a");
+        let listed = rig.run(&["ledger", "tail", "--last", "50"]);
+        String::from_utf8_lossy(&listed.stdout).contains("/another").then_some(())
+    });
+    rig.stop_agent("a");
+    rig.launch_agent("a");
+    rig.wait_for_agent("a");
+    eventually("the new agent has taken up what the old one enrolled", 20, || x509_serial(&rig, "a"));
+}
