@@ -121,6 +121,8 @@ fn words(text: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
 
     fn hook(text: &str) -> Result<Vec<String>, String> {
@@ -147,7 +149,8 @@ mod tests {
         let (swap, swapped) = watch::channel(0);
         let stop = CancellationToken::new();
         let hook: Hook = script.parse().unwrap();
-        let following = tokio::spawn(hook.follow(dir.path().into(), swapped, stop.clone(), Format::Text));
+        let mut following = JoinSet::new();
+        following.spawn(hook.follow(dir.path().into(), swapped, stop.clone(), Format::Text));
         swap.send(1).unwrap();
         let runs = || std::fs::read_to_string(dir.path().join("runs")).unwrap_or_default().lines().count();
         while runs() < 2 {
@@ -158,7 +161,7 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
         }
         stop.cancel();
-        following.await.unwrap();
+        following.join_next().await.unwrap().unwrap();
         assert_eq!(runs(), 3);
     }
 }

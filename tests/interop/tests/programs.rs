@@ -249,7 +249,7 @@ impl Place {
 /// nothing may be skipped.
 fn tool(places: &[&str]) -> Option<PathBuf> {
     let path = |place: &&str| std::env::var_os(place).map_or_else(|| repository().join(place), PathBuf::from);
-    let found = places.iter().map(|place| path(&place)).find(|path| path.is_file());
+    let found = places.iter().map(path).find(|path| path.is_file());
     if found.is_none() {
         not_run(&format!("{} is missing; tests/run installs it", places[places.len() - 1]));
     }

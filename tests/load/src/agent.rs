@@ -168,7 +168,7 @@ async fn attest(address: &str, tls: ClientTls, key: &PrivateKey, secret: &str, t
             attest_response::Message::Challenge(challenge) => {
                 let message = [CONTEXT, &challenge.nonce, &binding].concat();
                 let signature = key.sign(SignatureAlgorithm::EcSha256Der, &message).unwrap().into();
-                let answer = attest_request::Message::Answer(AttestAnswer { signature });
+                let answer = attest_request::Message::Answer(AttestAnswer { signature, ..AttestAnswer::default() });
                 requests.send(AttestRequest { message: Some(answer) }).await.unwrap();
             }
             attest_response::Message::Attested(attested) => return attested,
