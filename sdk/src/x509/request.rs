@@ -111,17 +111,16 @@ impl From<RequestError> for Refusal {
     }
 }
 
-/// One SEQUENCE of three elements that fills the bytes.
+/// One SEQUENCE that fills the bytes, of what is signed, an algorithm by its object identifier, and a bit string. The reader
+/// that follows takes other tags for these.
 fn has_three_parts(der: &[u8]) -> bool {
     let Ok(([], outer)) = Any::from_der(der) else { return false };
-    let mut content = outer.data;
-    for _ in 0..3 {
-        match Any::from_der(content) {
-            Ok((rest, _)) => content = rest,
-            Err(_) => return false,
-        }
-    }
-    outer.tag() == Tag::Sequence && content.is_empty()
+    let Ok((rest, info)) = Any::from_der(outer.data) else { return false };
+    let Ok((rest, algorithm)) = Any::from_der(rest) else { return false };
+    let Ok(([], signature)) = Any::from_der(rest) else { return false };
+    let Ok((_, identifier)) = Any::from_der(algorithm.data) else { return false };
+    let tags = [outer.tag(), info.tag(), algorithm.tag(), identifier.tag(), signature.tag()];
+    tags == [Tag::Sequence, Tag::Sequence, Tag::Sequence, Tag::Oid, Tag::BitString]
 }
 
 #[cfg(test)]
