@@ -8,6 +8,9 @@
 //! sds       <-- Envoy secret discovery v3 --> node agent
 //! ```
 
+#[cfg(any(feature = "client", feature = "server"))]
+mod codec;
+
 /// The SPIFFE Workload API: no package, so that its path is `/SpiffeWorkloadAPI/<Method>`.
 pub mod workload {
     pub use super::generated::workload::*;

@@ -95,6 +95,29 @@ fn a_compressed_point_and_a_point_off_the_curve_are_refused() {
 }
 
 #[test]
+fn a_coordinate_is_below_the_prime() {
+    // The point of P-256 with x = 5; and x + p, which would be the same point.
+    let y = "459243b9aa581806fe913bce99817ade11ca503c64d9a3c533415c083248fbcc";
+    let prefix = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap().public_key_spki()[..27].to_vec();
+    let point = |x: &str| [&prefix[..], &hex::decode(x).unwrap(), &hex::decode(y).unwrap()].concat();
+    PublicKey::from_spki(&point(&format!("{:064x}", 5))).unwrap();
+    let again = point("ffffffff00000001000000000000000000000001000000000000000000000004");
+    assert_eq!(PublicKey::from_spki(&again).unwrap_err(), KeyError::Malformed);
+    // P-521: p = 2^521 - 1, so that x + p is x - 1 with the bit 521 set.
+    let mut spki = PrivateKey::generate(KeyAlgorithm::EcP521).unwrap().public_key_spki();
+    let x = &mut spki[26..92];
+    x[0] |= 2;
+    for octet in x.iter_mut().rev() {
+        let (less, borrow) = octet.overflowing_sub(1);
+        *octet = less;
+        if !borrow {
+            break;
+        }
+    }
+    assert_eq!(PublicKey::from_spki(&spki).unwrap_err(), KeyError::Malformed);
+}
+
+#[test]
 fn other_spellings_of_an_rsa_key_are_refused() {
     use crate::der::element;
     let key = PrivateKey::generate(KeyAlgorithm::Rsa2048).unwrap();
