@@ -35,6 +35,9 @@ pub mod jws;
 pub mod jwt;
 pub mod x509;
 
+// Tasks: what agents do for a while, and hand on.
+pub mod task;
+
 // At the edges: TLS between SPIFFE IDs, and refusals on gRPC.
 #[cfg(feature = "client")]
 pub mod client;

@@ -323,6 +323,28 @@ reasons! {
     EntryNotForNode = "entry_not_for_node", Caller, No, "name this node, or selectors that it has, in the entry's node";
     /// An entry does not allow an audience.
     AudienceNotAllowed = "audience_not_allowed", Caller, No, "ask for an audience that the entry's jwt_audiences lists";
+
+    // Tasks.
+    /// The grant that was asked for cannot be read.
+    InvalidGrant = "invalid_grant", Caller, No, "correct the place that is named; the form of a grant is in docs/tasks.md";
+    /// A child's deadline is later than its parent's.
+    DeadlineExceedsParent = "deadline_exceeds_parent", Caller, No, "ask for a deadline that is not later than that of the task above";
+    /// The task above is suspended or has ended.
+    ParentNotOpen = "parent_not_open", Caller, No, "begin a new task, or have the suspended one resumed";
+    /// A task would be delegated deeper than it may.
+    TooDeep = "too_deep", Caller, No, "do it at this level, or begin the root task with a larger max_hops";
+    /// A child asks for more depth than its parent has.
+    HopsExceedParent = "hops_exceed_parent", Caller, No, "ask for a max_hops that is not above that of the task above";
+    /// A child's scope is not within its parent's.
+    ScopeExceedsParent = "scope_exceeds_parent", Caller, No, "ask only for scope tokens that the task above has";
+    /// A child's detail is not within one of its parent's.
+    DetailExceedsParent = "detail_exceeds_parent", Caller, No, "repeat each limit of one detail of the task above, or a narrower one";
+    /// A task may not be delegated to this audience.
+    AudienceNotDelegable = "audience_not_delegable", Caller, No, "name the audience in delegable when the task above is begun";
+    /// The task above names who may act next, and not this workload.
+    ActorNotAllowed = "actor_not_allowed", Caller, No, "delegate to a workload that may_act names";
+    /// An instance would come twice in a chain of delegations.
+    ActorRepeated = "actor_repeated", Caller, No, "delegate to another instance; this one holds a task of the chain already";
 }
 
 /// A code that this build does not know; a newer peer may send one.

@@ -1,0 +1,27 @@
+//! Tasks: what one may do, and what it may hand on (`docs/tasks.md`).
+//!
+//! ```text
+//! JSON ──parse──> Grant ──attenuate(parent, wish, now)──> Link, or the first rule that failed
+//! ```
+//!
+//! The issuer decides by these rules, and a validator that is shown a chain can decide by them again: they read neither
+//! a clock nor a store. Whatever cannot be seen to be narrower is refused.
+
+mod attenuation;
+mod constraint;
+mod detail;
+mod grant;
+mod network;
+mod state;
+mod value;
+
+pub use attenuation::{Actor, AttenuationError, Link, MAX_HOPS, Parent, Wish, attenuate};
+pub use constraint::{Constraint, Path, Range};
+pub use detail::{Detail, Resource, Tool};
+pub use grant::{Grant, GrantError};
+pub use network::Network;
+pub use state::{TaskState, UnknownTaskState};
+pub use value::ArgumentValue;
+
+#[cfg(test)]
+mod tests;
