@@ -345,6 +345,20 @@ reasons! {
     ActorNotAllowed = "actor_not_allowed", Caller, No, "delegate to a workload that may_act names";
     /// An instance would come twice in a chain of delegations.
     ActorRepeated = "actor_repeated", Caller, No, "delegate to another instance; this one holds a task of the chain already";
+    /// A text is no task token, or its claims contradict each other.
+    TaskTokenInvalid = "task_token_invalid", Peer, No, "send exactly one task token, as it was issued, for this service";
+    /// A task token is not of an issuer or key that the validator trusts.
+    TaskTokenUntrusted = "task_token_untrusted", Peer, No, "get a new task token; if that does not help, let the validator fetch the issuer's task keys again";
+    /// A task token was shown by somebody that it is not bound to.
+    TaskTokenNotBound = "task_token_not_bound", Peer, No, "present the token over the connection, or with the key, that it was issued for; after a rotation use the token and certificate that came together";
+    /// A task is suspended.
+    TaskSuspended = "task_suspended", Caller, Later, "wait until the task is resumed";
+    /// A task has ended.
+    TaskEnded = "task_ended", Caller, No, "begin a new task";
+    /// A validator cannot know whether a task is open.
+    TaskStandingUnknown = "task_standing_unknown", Operator, Later, "bring the validator's feed of revocations back, or let it accept tokens until they expire";
+    /// A grant does not cover a call.
+    InsufficientGrant = "insufficient_grant", Caller, No, "begin or delegate the task with the scope and details that the call needs";
 }
 
 /// A code that this build does not know; a newer peer may send one.

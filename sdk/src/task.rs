@@ -8,19 +8,25 @@
 //! a clock nor a store. Whatever cannot be seen to be narrower is refused.
 
 mod attenuation;
+mod claims;
 mod constraint;
 mod detail;
 mod grant;
 mod network;
 mod state;
+mod subject;
+mod token;
 mod value;
 
 pub use attenuation::{Actor, AttenuationError, Link, MAX_HOPS, Parent, Wish, attenuate};
+pub use claims::{Binding, StatusEntry, TaskClaims, TaskLink};
 pub use constraint::{Constraint, Path, Range};
 pub use detail::{Detail, Resource, Tool};
 pub use grant::{Grant, GrantError};
 pub use network::Network;
 pub use state::{TaskState, UnknownTaskState};
+pub use subject::{Subject, SubjectError, User};
+pub use token::{MAX_LIFE, MAX_TOKEN_BYTES, Shown, Standing, TYP, TaskCaller, TaskKeys, TaskTokenError, Validator};
 pub use value::ArgumentValue;
 
 #[cfg(test)]

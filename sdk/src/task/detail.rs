@@ -89,6 +89,12 @@ impl Tool {
         &self.name
     }
 
+    /// Where it may be called, and how.
+    #[must_use]
+    pub fn resource(&self) -> &Resource {
+        &self.at
+    }
+
     /// Whether a call with these arguments may be made. An argument that is limited must be there.
     #[must_use]
     pub fn admits(&self, arguments: &Object) -> bool {
@@ -136,6 +142,13 @@ impl Tool {
 }
 
 impl Resource {
+    /// Whether something may be done at this place.
+    #[must_use]
+    pub fn admits(&self, location: &str, action: &str) -> bool {
+        let among = |list: &Option<BTreeSet<String>>, one: &str| list.as_ref().is_none_or(|list| list.contains(one));
+        among(&self.locations, location) && among(&self.actions, action)
+    }
+
     fn is_within(&self, other: &Self) -> bool {
         let subset = |own: &Option<BTreeSet<String>>, other: &Option<BTreeSet<String>>| match (own, other) {
             (_, None) => true,

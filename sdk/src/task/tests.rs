@@ -1,3 +1,5 @@
+mod tokens;
+
 use serde_json::{Value, json};
 
 use super::*;
