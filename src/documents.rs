@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command, CommandFactory as _};
+use mayfly_sdk::ops::Metric;
 use mayfly_sdk::settings::compare_sample;
 use mayfly_sdk::{Reason, Retry, Whose};
 
@@ -60,6 +61,34 @@ fn every_reason_code_stands_in_its_document_with_its_remedy() {
          `parent_gone`, `step_did_not_hold`, `bug`. Their remedies stand in the message.\n",
     );
     hold("docs/reasons.md", &text);
+}
+
+#[test]
+fn every_metric_stands_in_its_document_with_what_to_do_when_it_looks_bad() {
+    let mut text = String::from(
+        "# Metrics\n\nEach daemon shows them at `/metrics` of its loopback listener (`metrics.listen`: issuer `127.0.0.1:9464`, node agent `127.0.0.1:9465`) as OpenMetrics \
+         text, which Prometheus and what is compatible with it read. A series with labels is there from the first event that it counts. Counters begin at 0 with the daemon: look at \
+         `rate(..)`, not at the value. No label has a value that a workload chooses, so their number is bounded.\n\n`/live` says that the daemon answers at all, `/ready` (200 or 503) \
+         whether it can do its work, and in words why not.\n",
+    );
+    for (title, prefix, metrics) in [
+        ("The issuer", mayfly_issuer::metrics::PREFIX, &mayfly_issuer::metrics::ALL[..]),
+        ("The node agent", mayfly_node_agent::metrics::PREFIX, &mayfly_node_agent::metrics::ALL[..]),
+    ] {
+        write!(text, "\n## {title}\n\n| series | kind | unit | labels | what it says | what looks bad, and what to do |\n|---|---|---|---|---|---|\n").unwrap();
+        for metric in metrics {
+            row(metric, prefix, &mut text);
+        }
+    }
+    hold("docs/metrics.md", &text);
+}
+
+fn row(metric: &Metric, prefix: &str, text: &mut String) {
+    let labels: Vec<_> = metric.labels.iter().map(|(label, values)| format!("`{label}`: {values}")).collect();
+    let cells =
+        [labels.join("; "), metric.help.to_owned(), metric.remedy.to_owned()].map(|cell| cell.replace('|', "\\|"));
+    let (series, kind, unit) = (metric.series(prefix), metric.kind.as_str(), metric.unit.unwrap_or_default());
+    writeln!(text, "| `{series}` | {kind} | {unit} | {} |", cells.join(" | ")).unwrap();
 }
 
 #[test]

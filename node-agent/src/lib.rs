@@ -21,7 +21,7 @@ mod fake_issuer;
 pub mod holdings;
 mod identity;
 mod link;
-mod metrics;
+pub mod metrics;
 mod run;
 mod streams;
 #[cfg(test)]

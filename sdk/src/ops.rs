@@ -4,6 +4,7 @@
 //! once, and gives each one a bounded time. `/live` says that the process serves at all; `/ready` asks the daemon, and says why not.
 
 mod connection;
+mod metric;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Bounded;
+pub use self::metric::{Metric, MetricKind};
 
 /// Whether a daemon can do its work now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -13,6 +13,7 @@ mod agentless;
 mod attacks;
 mod attestation;
 mod idle;
+mod metrics;
 mod remote_admin;
 mod rotation;
 mod supervised;
