@@ -44,8 +44,6 @@ pub struct Directory {
     edits: tokio::sync::Mutex<()>,
     running: Mutex<JoinSet<()>>,
     served: RwLock<Served>,
-    /// Why nothing can be recorded at the moment.
-    trouble: Mutex<Option<Refusal>>,
     /// Counts what may let a prepared key become active: acknowledgements, nodes that come and go.
     acknowledgements: watch::Sender<u64>,
     /// Counts edits of entries, which may give or take rights.
@@ -100,11 +98,9 @@ impl Directory {
     /// Makes records durable.
     ///
     /// # Errors
-    /// What the store says; until a record succeeds again, [`Directory::trouble`] says it too.
+    /// What the store says.
     pub async fn record(&self, records: Vec<Record>) -> Result<(), StoreError> {
-        let outcome = self.store.record(records).await;
-        self.note_trouble(outcome.as_ref().err());
-        outcome
+        self.store.record(records).await
     }
 
     /// Uses a token of an identity provider up, together with the records of what for.
@@ -112,23 +108,13 @@ impl Directory {
     /// # Errors
     /// As [`Directory::record`]; a refusal is a [`Redemption`].
     pub async fn redeem_token(&self, redeem: RedeemToken) -> Result<Redemption, StoreError> {
-        let outcome = self.store.redeem_token(redeem).await;
-        self.note_trouble(outcome.as_ref().err());
-        outcome
-    }
-
-    fn note_trouble(&self, error: Option<&StoreError>) {
-        let trouble = error.filter(|error| error.stops_issuing()).cloned().map(Refusal::from);
-        let mut noted = self.trouble.lock();
-        if *noted != trouble {
-            *noted = trouble;
-        }
+        self.store.redeem_token(redeem).await
     }
 
     /// Why nothing can be recorded at the moment, so that nothing is issued either.
     #[must_use]
     pub fn trouble(&self) -> Option<Refusal> {
-        self.trouble.lock().clone()
+        self.store.trouble().map(Refusal::from)
     }
 
     /// The newest revision.

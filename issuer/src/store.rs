@@ -67,6 +67,7 @@ struct Shared {
     /// `None` once the store is shut.
     reader: tokio::sync::Mutex<Option<Connection>>,
     durable: watch::Receiver<u64>,
+    trouble: watch::Receiver<Option<StoreError>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -124,6 +125,7 @@ impl Store {
 
         let (queue, requests) = mpsc::channel(QUEUE);
         let (durable, followers) = watch::channel(head.batch);
+        let (trouble, troubles) = watch::channel(None);
         let writer = Writer {
             queue: requests,
             clock,
@@ -133,13 +135,14 @@ impl Store {
             head,
             durable,
             in_doubt: false,
-            failing: false,
+            trouble,
             _lock: lock,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run());
         let reader = tokio::sync::Mutex::new(Some(connection::connect_reader(directory).await?));
-        let shared = Shared { trust_domain, queue, reader, durable: followers, tasks: Mutex::new(tasks) };
+        let shared =
+            Shared { trust_domain, queue, reader, durable: followers, trouble: troubles, tasks: Mutex::new(tasks) };
         Ok((Self(Arc::new(shared)), loaded))
     }
 
@@ -245,6 +248,13 @@ impl Store {
     #[must_use]
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.0.trust_domain
+    }
+
+    /// Why nothing can be written at the moment: the newest failure, until something was written again, which the store
+    /// tries by itself every 2 s.
+    #[must_use]
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.0.trouble.borrow().clone().filter(StoreError::stops_issuing)
     }
 
     fn durable(&self) -> watch::Receiver<u64> {

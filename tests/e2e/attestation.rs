@@ -173,3 +173,17 @@ fn an_agent_whose_files_are_wrong_says_which() {
     says(&mut rig, "a", "machine_certificate_unusable");
     assert!(rig.agent_ready("a").contains("a.key"), "{}", rig.agent_ready("a"));
 }
+
+#[test]
+fn a_node_is_shown_with_the_entries_that_it_cannot_serve_and_why() {
+    let mut rig = Rig::started(&[]);
+    let lacking = rig.entry("lacking", "").replace("/lacking\n", "/{node.rack.name}/lacking\n");
+    rig.apply(&format!("{lacking}{}", rig.entry("served", "")));
+    let nodes = nodes(&rig);
+    let shown = rig.json(&["node", "show", nodes[0]["spiffe_id"].as_str().unwrap()]);
+    let problems = shown["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 1, "{shown}");
+    assert_eq!(problems[0]["reason"], "template_fact_missing", "{shown}");
+    assert!(problems[0]["what"].as_str().unwrap().contains("rack.name"), "{shown}");
+    rig.stop_issuer();
+}

@@ -51,7 +51,6 @@ impl Directory {
             edits: tokio::sync::Mutex::new(()),
             running: Mutex::new(JoinSet::new()),
             served: RwLock::new(served),
-            trouble: Mutex::new(None),
             acknowledgements: watch::Sender::new(0),
             edited: watch::Sender::new(0),
         }))

@@ -84,6 +84,13 @@ impl Registry {
         delta
     }
 
+    /// The entries that name this node and that it cannot serve, and why: their templates need a fact that it does not have.
+    #[must_use]
+    pub fn problems_of_node(&self, node: &NodeFacts) -> Vec<(Uid, Refusal)> {
+        let problem = |entry: Arc<Entry>| Some((entry.uid, entry.spec.spiffe_id.render_node(node).err()?));
+        self.entries_for_node(node).into_iter().filter_map(problem).collect()
+    }
+
     /// What a node must hear after these entries changed, as far as it can be told from what is there now: for a node that
     /// comes back. An entry that the node may not serve is named as removed, whether the node had it or not.
     #[must_use]

@@ -1,6 +1,7 @@
 //! The one writer: everything that waits becomes one transaction.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mayfly_sdk::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,6 +18,10 @@ pub(super) const QUEUE: usize = 4096;
 const MAX_REQUESTS: usize = 1024;
 /// Bytes of records of one transaction; the request that passes it is the last.
 const MAX_BYTES: usize = 8 << 20;
+
+/// How long nothing is asked, after a failure, until the writer tries by itself: whoever waits for the issuer to be ready
+/// asks nothing.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// What is asked of the writer.
 pub(super) enum Request {
@@ -41,8 +46,8 @@ pub(super) struct Writer {
     pub(super) durable: watch::Sender<u64>,
     /// Set after a failed commit, until the database was asked what became of it.
     pub(super) in_doubt: bool,
-    /// Whether the last group failed, so that a full disk is logged once.
-    pub(super) failing: bool,
+    /// Why the last group failed, as long as nothing was written since: logged once, and shown by readiness.
+    pub(super) trouble: watch::Sender<Option<StoreError>>,
     /// Let go of once the connection is closed.
     pub(super) _lock: Lock,
 }
@@ -61,7 +66,7 @@ impl Writer {
     /// Serves until everybody who could ask is gone, or somebody shuts the store.
     pub(super) async fn run(mut self) {
         let mut shut = false;
-        while !shut && let Some(first) = self.queue.recv().await {
+        while !shut && let Some(first) = self.next().await {
             let mut group = Group::default();
             group.take(first);
             while group.has_room()
@@ -83,15 +88,37 @@ impl Writer {
         }
     }
 
+    /// The next request. Meanwhile looks from time to time whether what failed works again.
+    async fn next(&mut self) -> Option<Request> {
+        while self.trouble.borrow().is_some() {
+            match tokio::time::timeout(TRY_AGAIN, self.queue.recv()).await {
+                Ok(next) => return next,
+                Err(_elapsed) => {
+                    let written = self.write_nothing_new().await;
+                    self.in_doubt |= written.is_err();
+                    self.note(written.as_ref());
+                }
+            }
+        }
+        self.queue.recv().await
+    }
+
+    /// Writes what is there already: as durable as everything else, if it succeeds.
+    async fn write_nothing_new(&mut self) -> Result<(), StoreError> {
+        self.be_certain().await?;
+        let connection = self.connection.as_mut().ok_or(StoreError::Shut)?;
+        self.head.write(connection, self.options.trust_domain.as_str()).await
+    }
+
     async fn serve(&mut self, group: Group) {
         if let Err(error) = self.be_certain().await {
-            self.log(Err(&error));
+            self.note(Err(&error));
             return group.refuse(&error);
         }
         let Group { parts, recorders, jobs, .. } = group;
         let (settled, committed) = self.transact(parts, jobs).await;
         self.in_doubt |= committed.is_err();
-        self.log(committed.as_ref());
+        self.note(committed.as_ref());
         for recorder in recorders {
             tell(recorder, committed.clone());
         }
@@ -100,15 +127,21 @@ impl Writer {
         }
     }
 
-    fn log(&mut self, outcome: Result<&(), &StoreError>) {
+    fn note(&self, outcome: Result<&(), &StoreError>) {
+        let failing = self.trouble.borrow().is_some();
         match outcome {
-            Err(error) if !self.failing => {
-                tracing::error!(reason = error.reason().code(), cause = ?error, "the store cannot record");
+            Err(error) => {
+                if !failing {
+                    tracing::error!(reason = error.reason().code(), cause = ?error, "the store cannot record");
+                }
+                self.trouble.send_replace(Some(error.clone()));
             }
-            Ok(()) if self.failing => tracing::info!("the store records again"),
-            _ => {}
+            Ok(()) if failing => {
+                tracing::info!("the store records again");
+                self.trouble.send_replace(None);
+            }
+            Ok(()) => {}
         }
-        self.failing = outcome.is_err();
     }
 
     /// One transaction: what the jobs said, and whether it is durable.

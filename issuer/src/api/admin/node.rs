@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     attest::{JoinTokenRequest, create_join_token},
-    directory::Actor,
+    directory::{Actor, facts},
     ledger::{Kind, Personal, Record},
     store::{Change, NodeRow, NodeState, Op},
 };
@@ -109,7 +109,10 @@ impl Admin {
 
     fn wire_node(&self, node: &NodeRow) -> WireNode {
         let session = self.directory.session(&node.spiffe_id);
-        let problems = session.iter().flat_map(|session| session.problems()).map(|(uid, refusal)| EntryProblem {
+        // What the issuer sees, and what the node reports.
+        let seen = self.directory.with_registry(|registry| registry.problems_of_node(&facts(node)));
+        let reported = session.iter().flat_map(|session| session.problems());
+        let problems = seen.into_iter().chain(reported).map(|(uid, refusal)| EntryProblem {
             entry_uid: uid.to_string(),
             reason: refusal.reason.code().to_owned(),
             what: refusal.what,
