@@ -14,6 +14,7 @@ mod attacks;
 mod attestation;
 mod idle;
 mod metrics;
+mod newcomer;
 mod remote_admin;
 mod rotation;
 mod supervised;
