@@ -64,6 +64,8 @@ pub(crate) enum Kind {
     X509Intermediate,
     /// JWT-SVIDs
     Jwt,
+    /// WIT-SVIDs
+    Wit,
 }
 
 impl Kind {
@@ -72,6 +74,7 @@ impl Kind {
             Self::X509Root => "x509_root",
             Self::X509Intermediate => "x509_intermediate",
             Self::Jwt => "jwt",
+            Self::Wit => "wit",
         }
         .to_owned()
     }

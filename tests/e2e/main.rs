@@ -20,6 +20,7 @@ mod rotation;
 mod supervised;
 mod traffic;
 mod upgrade;
+mod wits;
 
 /// Whether the long forms were asked for (`tests/full`).
 fn full() -> bool {
