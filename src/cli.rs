@@ -132,6 +132,17 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_may_be_called_like_a_flag() {
+        for line in ["activate --force -Xk", "activate -Xk --force", "activate -Xk", "taint -fk", "revoke --k"] {
+            let arguments = ["mayfly", "authority"].into_iter().chain(line.split(' '));
+            let parsed = Cli::try_parse_from(arguments).map_err(|error| error.to_string());
+            let shown = format!("{:?}", parsed.unwrap().verb);
+            assert!(shown.contains("\"-"), "{shown}");
+            assert_eq!(shown.contains("force: true"), line.contains("--force"), "{shown}");
+        }
+    }
+
+    #[test]
     fn the_form_of_errors_is_known_even_when_the_arguments_are_wrong() {
         let wants = |line: &str| wants_json(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
         assert!(wants("mayfly entry lst --output json"));

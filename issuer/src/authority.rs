@@ -6,11 +6,11 @@
 //!   └── Change: slots, bundle, records <── Draft <── Rotation (the one owner) <─┘   <── prepare, activate, taint, revoke
 //!                                                      │ durable, then visible
 //!                                                      v
-//!                    Authorities: sign_x509(LeafPlan), sign_jwt(JwtPlan), bundle, denied
+//!                    Authorities: sign_x509(LeafPlan), sign_jwt(JwtPlan), sign_wit(WitPlan), bundle, denied
 //! ```
 //!
-//! - Kinds: the X.509 root (sealed in the store), this process's intermediate (its key in memory only), JWT keys. A
-//!   further kind is an `impl Kind`.
+//! - Kinds: the X.509 root (sealed in the store), this process's intermediate (its key in memory only), JWT keys, and WIT
+//!   keys where they are on. A further kind is an `impl Kind`.
 //! - What becomes visible together is one change of the store; memory follows it. So there is nothing to repair after a
 //!   crash: what is stored is a valid state, and [`Keyring::due`] says what comes next.
 //! - A key from retiring on is erased; tainted ones stay in the bundle until they are revoked or have nothing valid left.
@@ -26,6 +26,7 @@ mod certificate;
 mod der;
 mod leaf;
 mod token;
+mod wit;
 
 // Where keys are kept.
 mod row;
@@ -62,4 +63,5 @@ pub use rotation::{Place, Rotation, Stored, open};
 pub use schedule::{Problem, Settings};
 pub use slot::{Active, Facts, Prepared, Retired, Retiring, Revoked, Slot, Tainted, state};
 pub use token::{Jwt, JwtPlan, SignedJwt, TokenSigner};
+pub use wit::{SignedWit, Wit, WitPlan};
 pub use wrapping::{WrappingKey, WrappingKeyId};

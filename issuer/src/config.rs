@@ -36,6 +36,8 @@ pub struct Config {
     pub ttl: TtlConfig,
     /// Lifetimes of signing keys.
     pub authority: authority::Settings,
+    /// WIT-SVIDs, which are off by default: the standard is incubating.
+    pub wit: WitConfig,
     /// Bounds.
     pub limits: LimitsConfig,
     /// Metrics and health.
@@ -74,6 +76,14 @@ pub struct TtlConfig {
     pub reattest: Ttl,
     /// Whether lifetimes under 60 s are allowed (demonstrations and tests).
     pub allow_short_ttl: bool,
+}
+
+/// WIT-SVIDs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WitConfig {
+    /// Whether WIT-SVIDs are issued, and the keys that verify them published to nodes and workloads.
+    pub enabled: bool,
 }
 
 /// Bounds on what others may cost.
@@ -174,6 +184,7 @@ impl Default for Config {
             agentless: BTreeMap::new(),
             ttl: TtlConfig::default(),
             authority: authority::Settings::default(),
+            wit: WitConfig::default(),
             limits: LimitsConfig::default(),
             metrics: MetricsConfig::default(),
             web: WebConfig::default(),
@@ -271,13 +282,25 @@ impl Config {
         Ok(Rules {
             default_x509_ttl: self.ttl.x509,
             default_jwt_ttl: self.ttl.jwt,
-            longest_x509_ttl: self.authority.longest_x509_ttl().min(Rules::LONGEST_TTL),
+            longest_x509_ttl: self.longest_svid_ttl().min(Rules::LONGEST_TTL),
             longest_jwt_ttl: self.authority.longest_jwt_ttl().min(Rules::LONGEST_TTL),
             allow_short_ttl: self.ttl.allow_short_ttl,
             entries_per_owner: self.limits.entries_per_owner,
             renderings_per_node: self.limits.renderings_per_node,
             ..Rules::new(self.trust_domain()?)
         })
+    }
+
+    /// What concerns the signing keys.
+    #[must_use]
+    pub fn authority_settings(&self) -> authority::Settings {
+        authority::Settings { wit: self.wit.enabled, wit_shown: self.bundle_endpoint.wit, ..self.authority.clone() }
+    }
+
+    /// The longest life that an entry may give its X.509-SVIDs, and with them its WIT-SVIDs.
+    fn longest_svid_ttl(&self) -> Ttl {
+        let longest = self.authority.longest_x509_ttl();
+        if self.wit.enabled { longest.min(self.authority.longest_wit_ttl()) } else { longest }
     }
 
     /// Where the wrapping key lies.
@@ -377,7 +400,7 @@ impl Config {
             problems.push(Problem::new(format!("authority.{}", problem.key), problem.what, remedy));
         }
         let longest = [
-            ("ttl.x509", self.ttl.x509, self.authority.longest_x509_ttl()),
+            ("ttl.x509", self.ttl.x509, self.longest_svid_ttl()),
             ("ttl.node", self.ttl.node, self.authority.longest_x509_ttl()),
             ("ttl.jwt", self.ttl.jwt, self.authority.longest_jwt_ttl()),
         ];

@@ -137,7 +137,7 @@ async fn serve(
     };
     let slots = Arc::new(SlotsOf(Arc::clone(&directory)));
     let (authorities, rotation) =
-        authority::open(place, config.authority.clone(), stored, slots.clone(), slots, clock).await?;
+        authority::open(place, config.authority_settings(), stored, slots.clone(), slots, clock).await?;
     let identity =
         OwnIdentity::make(Arc::clone(&directory), authorities.clone(), &config.name, config.ttl.node).await?;
     let parts = Parts { config, directory: Arc::clone(&directory), authorities, stop: stop.child_token() };

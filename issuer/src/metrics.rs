@@ -22,7 +22,7 @@ const ISSUED: Metric = Metric {
     name: "issued",
     kind: MetricKind::Counter,
     unit: None,
-    labels: &[("profile", "`x509`, `jwt`, `x509_agentless`: what was issued")],
+    labels: &[("profile", "`x509`, `jwt`, `wit`, `x509_agentless`: what was issued")],
     help: "Credentials released, each with its durable record",
     remedy: "Each workload that is in use renews at about half of its identity's life, so the rate follows from your fleet. If it falls and `mayfly_issuer_refused_total` does \
              not grow, agents cannot reach the issuer: look at `mayfly_issuer_nodes_connected`. If it grows without a rollout, a workload may be restarting in a loop",

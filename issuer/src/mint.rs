@@ -14,6 +14,7 @@ mod agentless;
 mod jwt;
 mod live_keys;
 mod step;
+mod wit;
 mod x509;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use jwt::{JwtProfile, JwtRequest};
 pub use live_keys::{Holder, LiveKeys};
 pub use step::{Authorized, Issued, Recorded, Signed, record};
 pub(crate) use step::{renew_after_s, sha256};
+pub use wit::{WitProfile, WitRequest};
 pub use x509::{X509Profile, X509Request};
 
 use crate::{

@@ -82,6 +82,7 @@ pub(crate) struct Seen {
     /// The number of items of each batch.
     pub(crate) x509_batches: Vec<usize>,
     pub(crate) jwt_batches: Vec<usize>,
+    pub(crate) wit_batches: Vec<usize>,
     pub(crate) subjects: VecDeque<node::Subject>,
     pub(crate) generation: u64,
     pub(crate) node_keys: Vec<Vec<u8>>,

@@ -18,11 +18,13 @@ mod keep;
 mod life;
 mod minter;
 mod schedule;
+mod secret;
 mod slot;
 mod subject;
 mod table;
 #[cfg(test)]
 mod tests;
+mod wit;
 mod x509;
 
 use std::time::Duration;
@@ -36,9 +38,10 @@ pub(crate) use self::keep::Kept;
 use self::life::Life;
 pub(crate) use self::minter::MintCounters;
 use self::minter::Minter;
-pub(crate) use self::slot::{Held, Standing};
+pub(crate) use self::slot::{Credential, Held, Standing};
 pub(crate) use self::subject::SubjectKey;
 pub(crate) use self::table::{Lease, Table};
+pub(crate) use self::wit::Wit;
 pub(crate) use self::x509::X509;
 use crate::link::LinkView;
 
@@ -50,6 +53,7 @@ pub(crate) const GRACE: Duration = Duration::from_mins(1);
 pub(crate) struct Identities {
     pub(crate) x509: Table<X509>,
     pub(crate) jwt: Table<Jwt>,
+    pub(crate) wit: Table<Wit>,
 }
 
 /// The workers behind [`Identities`].
@@ -57,6 +61,7 @@ pub(crate) struct Identities {
 pub(crate) struct Minters {
     x509: Minter<X509>,
     jwt: Minter<Jwt>,
+    wit: Minter<Wit>,
 }
 
 impl Identities {
@@ -70,7 +75,8 @@ impl Identities {
     ) -> (Self, Minters) {
         let (x509, x509_minter) = Minter::new(trust_domain, link, usize::MAX, Some(soonest_end), clock);
         let (jwt, jwt_minter) = Minter::new(trust_domain, link, most_jwt_svids, None, clock);
-        (Self { x509, jwt }, Minters { x509: x509_minter, jwt: jwt_minter })
+        let (wit, wit_minter) = Minter::new(trust_domain, link, usize::MAX, None, clock);
+        (Self { x509, jwt, wit }, Minters { x509: x509_minter, jwt: jwt_minter, wit: wit_minter })
     }
 }
 
@@ -79,17 +85,18 @@ impl Identities {
     pub(crate) fn forget_instance(&self, instance: InstanceId) {
         self.x509.forget_instance(instance);
         self.jwt.forget_instance(instance);
+        self.wit.forget_instance(instance);
     }
 }
 
 impl Minters {
-    /// How much was minted, of X.509- and JWT-SVIDs.
-    pub(crate) fn counters(&self) -> (MintCounters, MintCounters) {
-        (self.x509.counters(), self.jwt.counters())
+    /// How much was minted, of X.509-, JWT- and WIT-SVIDs.
+    pub(crate) fn counters(&self) -> [MintCounters; 3] {
+        [self.x509.counters(), self.jwt.counters(), self.wit.counters()]
     }
 
     /// Runs until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.x509.run(stop.clone()), self.jwt.run(stop));
+        tokio::join!(self.x509.run(stop.clone()), self.jwt.run(stop.clone()), self.wit.run(stop));
     }
 }

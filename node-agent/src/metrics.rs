@@ -18,7 +18,7 @@ use crate::streams::Streams;
 pub const PREFIX: &str = "mayfly_agent";
 
 /// Every metric of the node agent, in the order of the document.
-pub const ALL: [Metric; 14] = [
+pub const ALL: [Metric; 18] = [
     LINK_STATE,
     OUT_OF_SYNC,
     CLOCK_SKEW,
@@ -33,6 +33,10 @@ pub const ALL: [Metric; 14] = [
     JWT[0],
     JWT[1],
     JWT[2],
+    WIT_HELD,
+    WIT[0],
+    WIT[1],
+    WIT[2],
 ];
 
 const LINK_STATE: Metric = Metric {
@@ -87,8 +91,14 @@ const JWT_HELD: Metric = gauge(
     "JWT-SVIDs held, one for each workload and audience",
     "At `limits.jwt_svids` the oldest give way and are minted again: raise it, or find who asks for ever new audiences",
 );
+const WIT_HELD: Metric = gauge(
+    "wit_svids_held",
+    "WIT-SVIDs held",
+    "Memory grows with it. More than workloads run here: entries that are rendered for many names (`quotas.renderings`)",
+);
 const X509: [Metric; 3] = minted(["x509_svids_minted", "x509_svids_renewed", "x509_svids_failed"]);
 const JWT: [Metric; 3] = minted(["jwt_svids_minted", "jwt_svids_renewed", "jwt_svids_failed"]);
+const WIT: [Metric; 3] = minted(["wit_svids_minted", "wit_svids_renewed", "wit_svids_failed"]);
 
 const fn gauge(name: &'static str, help: &'static str, remedy: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Gauge, unit: None, labels: &[], help, remedy }
@@ -127,9 +137,9 @@ pub(crate) fn registry(
     clock: &Clock,
 ) -> Arc<Registry> {
     let mut registry = Registry::with_prefix(PREFIX);
-    let (x509, jwt) = minters.counters();
-    count(&mut registry, &X509, &x509);
-    count(&mut registry, &JWT, &jwt);
+    for (metrics, counters) in [X509, JWT, WIT].iter().zip(minters.counters()) {
+        count(&mut registry, metrics, &counters);
+    }
     registry.register_collector(Box::new(Snapshot {
         link: link.clone(),
         streams: streams.clone(),
@@ -192,6 +202,7 @@ impl Collector for Snapshot {
             (WORKLOAD_STREAMS, self.streams.count()),
             (X509_HELD, self.identities.x509.len()),
             (JWT_HELD, self.identities.jwt.len()),
+            (WIT_HELD, self.identities.wit.len()),
         ] {
             show(encoder, &metric, i64::try_from(value).unwrap_or(i64::MAX))?;
         }

@@ -115,13 +115,15 @@ impl Warm {
     pub(crate) async fn run(self, subject: Subject, stop: CancellationToken) {
         let warm = Arc::new(self);
         let mut holdings = subject.link.holdings.clone();
-        let (mut x509, mut jwt) = (subject.identities.x509.changes(), subject.identities.jwt.changes());
+        let Identities { x509, jwt, wit } = &subject.identities;
+        let (mut x509, mut jwt, mut wit) = (x509.changes(), jwt.changes(), wit.changes());
         let mut status = subject.link.status.clone();
         while !stop.is_cancelled() {
             tokio::select! {
                 Ok(()) = holdings.changed() => {}
                 Ok(()) = x509.changed() => {}
                 Ok(()) = jwt.changed() => {}
+                Ok(()) = wit.changed() => {}
                 Ok(()) = status.changed() => {}
                 () = stop.cancelled() => {}
             }
@@ -130,6 +132,7 @@ impl Warm {
             holdings.mark_unchanged();
             x509.mark_unchanged();
             jwt.mark_unchanged();
+            wit.mark_unchanged();
             status.mark_unchanged();
             let Some(state) = WarmState::of(&subject, &warm.boot) else { continue };
             let (writer, written) = (Arc::clone(&warm), tokio::task::spawn_blocking);

@@ -17,6 +17,7 @@ mod entitlement;
 mod gate;
 mod hints;
 mod jwt;
+mod leases;
 mod limits;
 mod sds;
 mod server;
@@ -25,6 +26,7 @@ mod svids;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod wit;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 use mayfly_proto::workload as wire;
 use mayfly_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi;
-use mayfly_sdk::{Clock, Reason, Refusal, TrustDomain};
+use mayfly_sdk::{Clock, TrustDomain};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -44,6 +46,7 @@ pub use self::server::ServeError;
 pub(crate) use self::server::{Serve, serve};
 use self::stream::follow;
 use self::svids::X509Svids;
+use self::wit::{WitBundles, WitSvids};
 use crate::identity::Identities;
 use crate::link::LinkView;
 use crate::streams::Streams;
@@ -133,20 +136,18 @@ impl SpiffeWorkloadApi for WorkloadApi {
 
     async fn fetch_witsvid(
         &self,
-        _request: Request<wire::WitsvidRequest>,
+        request: Request<wire::WitsvidRequest>,
     ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
-        Err(wit_is_off())
+        self.0.has_wit()?;
+        let caller = Caller::of(&request)?;
+        Ok(Response::new(follow(&self.0, caller, WitSvids::of(request.into_inner())?)?))
     }
 
     async fn fetch_wit_bundles(
         &self,
-        _request: Request<wire::WitBundlesRequest>,
+        request: Request<wire::WitBundlesRequest>,
     ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
-        Err(wit_is_off())
+        self.0.has_wit()?;
+        Ok(Response::new(follow(&self.0, Caller::of(&request)?, WitBundles)?))
     }
-}
-
-/// Clients stop asking then (row WA-60).
-fn wit_is_off() -> Status {
-    Refusal::new(Reason::Unimplemented, "this node agent does not issue WIT-SVIDs").into()
 }

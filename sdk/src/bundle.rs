@@ -1,24 +1,27 @@
 //! Trust bundles: what a trust domain's SVIDs are verified with (SPIFFE Trust Domain and Bundle).
 //!
-//! A bundle is always of one trust domain, bundles of two are never merged (Federation 4.2), and an X.509 bundle cannot
-//! be asked about tokens: the types keep all three apart. A bundle carries no name, so whoever reads one says whose it is.
+//! A bundle is always of one trust domain, bundles of two are never merged (Federation 4.2), an X.509 bundle cannot be
+//! asked about tokens, nor the keys of one kind of token about the other: the types keep all of them apart. A bundle carries no name, so whoever reads one says whose it is.
 //!
 //! ```text
 //! SPIFFE bundle (JSON) ──> Bundle ──┬──> X509Bundle ──> X509BundleSet ──> x509::verify
 //! Workload API, DER ────────────────┤
-//! Workload API, JWK Set ────────────┴──> JwtBundle ───> JwtBundleSet ───> jwt::verify
+//! Workload API, JWK Set ────────────┼──> JwtBundle ───> JwtBundleSet ───> jwt::verify
+//!                                   └──> WitBundle ───> WitBundleSet ───> wit::Validator
 //! ```
 
-mod jwt;
 mod map;
 mod set;
 mod spiffe;
+mod token;
 mod x509;
 
-pub use jwt::{JwtAuthority, JwtBundle};
 pub use map::{BundleMap, MAX_BUNDLE_MAP_BYTES};
-pub use set::{BundleSet, JwtBundleSet, OfTrustDomain, X509BundleSet};
+pub use set::{BundleSet, JwtBundleSet, OfTrustDomain, WitBundleSet, X509BundleSet};
 pub use spiffe::Bundle;
+pub use token::{
+    JwtAuthority, JwtBundle, OfJwtSvids, OfWitSvids, TokenAuthority, TokenBundle, TokenUse, WitAuthority, WitBundle,
+};
 pub use x509::X509Bundle;
 
 pub use crate::x509::Authority as X509Authority;
@@ -47,7 +50,7 @@ pub enum BundleError {
     /// `spiffe_refresh_hint` is not an integer of seconds (row BD-6).
     #[error("the refresh hint of the bundle is not an integer of seconds")]
     BadRefreshHint,
-    /// Two keys of one use have one `kid` (row BD-18).
+    /// Two keys of one use have one `kid` (row BD-18), or two keys that were to be published (row W-28).
     #[error("two keys of the bundle have one key id")]
     DuplicateKeyId,
     /// The DER is not a series of certificates.

@@ -4,7 +4,7 @@
 //! SPIFFE_ENDPOINT_SOCKET ─> Endpoint ─> WorkloadClient ──one call──> JWT-SVIDs, validations
 //!                                            │
 //!                                            └─stream─> Source<M: Material> ─> current() / changes() / status()
-//!                                                          │ X509Context
+//!                                                          │ X509Context, WitContext, bundles
 //!                                                          └─> Credentials, Trust ─> tls::ClientTls, tls::ServerTls
 //! ```
 //!
@@ -32,12 +32,14 @@ mod context;
 mod endpoint;
 mod jwt;
 mod source;
+mod wit;
 mod workload;
 
 pub use context::{HintedSvid, X509Context};
 pub use endpoint::Endpoint;
 pub use jwt::{FetchedJwt, ValidatedJwt};
 pub use source::{Changes, Material, Phase, Source, SourceStatus};
+pub use wit::{HintedWit, WitContext};
 pub use workload::WorkloadClient;
 
 #[cfg(test)]

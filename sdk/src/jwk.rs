@@ -1,4 +1,6 @@
-//! Public keys as JWK (RFC 7517, RFC 7518 6) and their thumbprints (RFC 7638).
+//! Keys as JWK (RFC 7517, RFC 7518 6) and their thumbprints (RFC 7638).
+
+mod private;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,6 +9,8 @@ use serde_json::{Value, json};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey as Parsed;
 use x509_parser::x509::SubjectPublicKeyInfo;
+
+pub use private::{private_key, private_text};
 
 use crate::der;
 use crate::json::Object;

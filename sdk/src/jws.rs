@@ -1,4 +1,4 @@
-//! JWS in compact serialization (RFC 7515), with the nine algorithms of JWT-SVID 2.1.
+//! JWS in compact serialization (RFC 7515), with the nine algorithms of JWT-SVID 2.1 and WIT-SVID 2.3.
 //!
 //! Small and strict: base64url without padding and without stray bits, one JSON object a segment, signatures of the
 //! exact length. A token of this module says nothing yet: [`Unverified`] becomes [`Verified`] by [`Unverified::verify`],

@@ -15,6 +15,7 @@ use serde_json::Value;
 pub use claims::UnverifiedJwt;
 
 use crate::bundle::JwtBundleSet;
+use crate::claims::{self as shared, ClaimError};
 use crate::id::{IdError, SpiffeId, TrustDomain};
 use crate::json::Object;
 use crate::jws::{self, JwsError};
@@ -121,6 +122,16 @@ impl JwtError {
     }
 }
 
+impl From<ClaimError> for JwtError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::NoSubject => Self::NoSubject,
+            ClaimError::BadSubject(why) => Self::BadSubject(why),
+            ClaimError::BadTime => Self::BadTime,
+        }
+    }
+}
+
 impl From<JwtError> for Refusal {
     fn from(error: JwtError) -> Self {
         Refusal::new(error.reason(), error.to_string())
@@ -141,7 +152,7 @@ pub fn verify(
     let parsed = jws::Unverified::parse(token)?;
     options.check_header(parsed.header())?;
     // Unverified, and read for one purpose: to know whose keys to ask.
-    let trust_domain = claims::subject(&parsed.insecure_claims()?)?.trust_domain().clone();
+    let trust_domain = shared::subject(&parsed.insecure_claims()?)?.trust_domain().clone();
     let verified = verify_signature(parsed, &trust_domain, bundles)?;
 
     let claims = UnverifiedJwt::from_claims(verified.claims()?)?;

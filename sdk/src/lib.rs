@@ -1,6 +1,6 @@
 //! Mayfly's vocabulary and verification, and the client side that stands on them.
 //!
-//! Without features this crate is the vocabulary alone: names, times, keys, and the two kinds of SVID with the rules
+//! Without features this crate is the vocabulary alone: names, times, keys, and the kinds of SVID with the rules
 //! that decide whether to believe one. `tls` adds rustls verifiers that authorize by SPIFFE ID, `client` adds the
 //! sources that follow the Workload API.
 //!
@@ -30,9 +30,11 @@ pub mod pem;
 
 // SVIDs, and what decides whether to believe them.
 pub mod bundle;
+mod claims;
 pub mod json;
 pub mod jws;
 pub mod jwt;
+pub mod wit;
 pub mod x509;
 
 // Tasks: what agents do for a while, and hand on.
@@ -56,7 +58,7 @@ pub mod socket;
 #[cfg(feature = "daemon")]
 pub mod supervisor;
 
-pub use bundle::{Bundle, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
+pub use bundle::{Bundle, JwtBundle, JwtBundleSet, WitBundle, WitBundleSet, X509Bundle, X509BundleSet};
 pub use id::{SpiffeId, TrustDomain};
 pub use instance::InstanceId;
 pub use jwt::JwtSvid;
@@ -66,4 +68,5 @@ pub use revision::Revision;
 pub use selector::{Selector, SelectorIndex};
 pub use serial::Serial;
 pub use time::{Clock, Timestamp, Ttl, Validity};
+pub use wit::WitSvid;
 pub use x509::{VerifiedPeer, X509Svid};

@@ -155,6 +155,14 @@ reasons! {
     JwtSvidInvalid = "jwt_svid_invalid", Caller, No, "present a JWT-SVID as the SPIFFE standard describes it";
     /// A token's signature does not hold, or its key is not in the bundle.
     JwtSvidUntrusted = "jwt_svid_untrusted", Caller, No, "fetch a new token; if it is refused too, check that the bundle of its trust domain is current";
+    /// A token is not a WIT-SVID.
+    WitSvidInvalid = "wit_svid_invalid", Caller, No, "present a WIT-SVID as the SPIFFE standard describes it, in the header Workload-Identity-Token";
+    /// A WIT-SVID's signature does not hold, or its key is not in the bundle.
+    WitSvidUntrusted = "wit_svid_untrusted", Caller, No, "fetch a new WIT-SVID; if it is refused too, check that the bundle of its trust domain is current and has keys of the use wit-svid";
+    /// A WIT-SVID came without a proof of possession that holds for this request.
+    ProofInvalid = "proof_invalid", Caller, No, "make a proof of possession with the key of the WIT-SVID, for this URL and this token, and send it with the request";
+    /// A proof of possession was used before.
+    ProofUsed = "proof_used", Caller, No, "make a new proof of possession for each request";
     /// A token is for another audience.
     WrongAudience = "wrong_audience", Caller, No, "ask for a token whose audience is this service's own name";
     /// A credential has expired.
@@ -166,7 +174,7 @@ reasons! {
     /// A peer's SPIFFE ID is not one that was asked for.
     UnauthorizedPeer = "unauthorized_peer", Peer, No, "allow this SPIFFE ID where the connection is made, or connect to the right peer";
     /// A bundle cannot be read.
-    BundleInvalid = "bundle_invalid", Operator, No, "give a SPIFFE bundle: a JWK Set whose keys have the use x509-svid or jwt-svid";
+    BundleInvalid = "bundle_invalid", Operator, No, "give a SPIFFE bundle: a JWK Set whose keys have the use x509-svid, jwt-svid or wit-svid";
 
     // Connections.
     /// TLS could not be configured.

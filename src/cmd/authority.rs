@@ -30,6 +30,8 @@ pub(crate) enum Authority {
     /// Sign with a prepared key from now on
     Activate {
         /// Id of the authority
+        // Those of token keys are base64url and may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Do not wait until every node has it
         #[arg(long)]
@@ -46,6 +48,7 @@ pub(crate) enum Authority {
 #[derive(Debug, clap::Args)]
 pub(crate) struct One {
     /// Id of the authority
+    #[arg(allow_hyphen_values = true)]
     id: String,
     #[command(flatten)]
     admin: AdminArgs,
@@ -61,6 +64,8 @@ pub(crate) enum Kind {
     X509Intermediate,
     /// JWT-SVIDs
     Jwt,
+    /// WIT-SVIDs
+    Wit,
 }
 
 impl Kind {
@@ -69,6 +74,7 @@ impl Kind {
             Self::X509Root => "x509_root",
             Self::X509Intermediate => "x509_intermediate",
             Self::Jwt => "jwt",
+            Self::Wit => "wit",
         }
         .to_owned()
     }

@@ -5,6 +5,8 @@ mod files;
 mod hook;
 mod jwt;
 mod jwt_watch;
+mod wit;
+mod wit_proof;
 mod x509;
 mod x509_validate;
 
@@ -26,6 +28,9 @@ pub(crate) enum Svid {
     /// JWT-SVIDs
     #[command(subcommand)]
     Jwt(Jwt),
+    /// WIT-SVIDs, where the trust domain issues them
+    #[command(subcommand)]
+    Wit(Wit),
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +53,18 @@ pub(crate) enum Jwt {
     Validate(jwt::Validate),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Wit {
+    /// Fetch this process's WIT-SVIDs once
+    Fetch(wit::Fetch),
+    /// Print this process's WIT-SVIDs now and at each change, until ^C
+    Watch(wit::Watch),
+    /// Print the headers that prove to one request's receiver who makes it
+    Prove(wit_proof::Prove),
+    /// Verify the headers of a request against the bundles that this process has
+    Validate(wit_proof::Validate),
+}
+
 impl Svid {
     pub(crate) fn run(self, out: Out) -> Result<(), Failure> {
         runtime::client(async {
@@ -58,6 +75,10 @@ impl Svid {
                 Self::Jwt(Jwt::Fetch(verb)) => verb.run(out).await,
                 Self::Jwt(Jwt::Watch(verb)) => verb.run(out).await,
                 Self::Jwt(Jwt::Validate(verb)) => verb.run(out).await,
+                Self::Wit(Wit::Fetch(verb)) => verb.run(out).await,
+                Self::Wit(Wit::Watch(verb)) => verb.run(out).await,
+                Self::Wit(Wit::Prove(verb)) => verb.run(out).await,
+                Self::Wit(Wit::Validate(verb)) => verb.run(out).await,
             }
         })
     }

@@ -50,7 +50,7 @@ fn ready(address: &str) -> String {
     http_get(address, "/ready").unwrap_or_default()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -14,11 +14,13 @@ mod attacks;
 mod attestation;
 mod idle;
 mod metrics;
+mod newcomer;
 mod remote_admin;
 mod rotation;
 mod supervised;
 mod traffic;
 mod upgrade;
+mod wits;
 
 /// Whether the long forms were asked for (`tests/full`).
 fn full() -> bool {

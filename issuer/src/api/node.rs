@@ -14,8 +14,8 @@ use std::{pin::Pin, sync::Arc};
 use futures_util::Stream;
 use mayfly_proto::node::{
     AttestRequest, AttestResponse, MintAgentlessRequest, MintAgentlessResponse, MintJwtRequest, MintJwtResponse,
-    MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest, RenewNodeResponse, SyncRequest, SyncResponse,
-    node_service_server::NodeService,
+    MintWitRequest, MintWitResponse, MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest, RenewNodeResponse,
+    SyncRequest, SyncResponse, node_service_server::NodeService,
 };
 use mayfly_sdk::{Reason, Refusal, Timestamp, tls::PeerInfo};
 use tokio_util::sync::CancellationToken;
@@ -111,6 +111,12 @@ impl NodeService for Nodes {
                 .await
                 .map_err(|refusal| self.inner.refused("mint", refusal))?,
         ))
+    }
+
+    async fn mint_wit(&self, request: Request<MintWitRequest>) -> Result<Response<MintWitResponse>, Status> {
+        let node = self.inner.caller(&request)?;
+        let minted = self.inner.mint_wit(&node, request.into_inner()).await;
+        Ok(Response::new(minted.map_err(|refusal| self.inner.refused("mint", refusal))?))
     }
 
     async fn mint_agentless(

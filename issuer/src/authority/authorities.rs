@@ -16,6 +16,7 @@ use super::leaf::{LeafPlan, SignedX509, X509Intermediate};
 use super::schedule::Settings;
 use super::slot::Active;
 use super::token::{Jwt, JwtPlan, SignedJwt};
+use super::wit::{SignedWit, Wit, WitPlan};
 use super::{AuthorityError, AuthorityId, Facts};
 use crate::store::SlotKind;
 
@@ -38,6 +39,8 @@ struct Inner {
 pub struct Snapshot {
     intermediate: Active<X509Intermediate>,
     jwt: Active<Jwt>,
+    /// `None` where WIT-SVIDs are off.
+    wit: Option<Active<Wit>>,
     root: Facts,
     bundle: OwnBundle,
     denied: Vec<AuthorityId>,
@@ -146,6 +149,22 @@ impl Authorities {
         snapshot.jwt.sign(plan).await
     }
 
+    /// Signs a WIT-SVID.
+    ///
+    /// # Errors
+    /// [`AuthorityError::WitOff`]; what [`Active::<Wit>::sign`] says; [`AuthorityError::TtlTooLong`], and
+    /// [`AuthorityError::AuthorityKey`] if the key is one of our own.
+    pub async fn sign_wit(&self, plan: &WitPlan) -> Result<SignedWit, AuthorityError> {
+        let snapshot = self.snapshot();
+        let key = snapshot.wit.as_ref().ok_or(AuthorityError::WitOff)?;
+        Settings::check_ttl(SlotKind::Wit, plan.ttl, self.0.settings.longest_wit_ttl())?;
+        snapshot.check_member(&plan.spiffe_id)?;
+        if snapshot.own_keys.contains(&plan.public_key) {
+            return Err(AuthorityError::AuthorityKey);
+        }
+        key.sign(plan).await
+    }
+
     /// The longest X.509-SVID that can be signed.
     #[must_use]
     pub fn longest_x509_ttl(&self) -> Ttl {
@@ -231,8 +250,14 @@ impl Authorities {
 impl Snapshot {
     /// # Errors
     /// [`AuthorityError::Unavailable`] if a kind has no active key yet.
-    pub(super) fn of(keyring: &Keyring, bundle: &OwnBundle, revision: Revision) -> Result<Self, AuthorityError> {
+    pub(super) fn of(
+        keyring: &Keyring,
+        bundle: &OwnBundle,
+        revision: Revision,
+        wit: bool,
+    ) -> Result<Self, AuthorityError> {
         let [roots, intermediates, jwt] = [keyring.roots.facts(), keyring.intermediates.facts(), keyring.jwt.facts()];
+        let own_keys = [roots, intermediates.clone(), jwt, keyring.wit.facts()].concat();
         let denied_roots: Vec<_> = keyring.roots.denied().collect();
         // What a denied root certified is denied too, so that those who compare need only look at a leaf's issuer.
         let below = intermediates.iter().filter(|own| denied_roots.iter().any(|root| root.chain == own.anchors));
@@ -240,15 +265,17 @@ impl Snapshot {
         denied.extend(denied_roots.iter().map(|facts| facts.id.clone()));
         denied.extend(keyring.intermediates.denied().map(|facts| facts.id.clone()));
         denied.extend(keyring.jwt.denied().map(|facts| facts.id.clone()));
+        denied.extend(keyring.wit.denied().map(|facts| facts.id.clone()));
         denied.sort();
         denied.dedup();
         Ok(Self {
             intermediate: keyring.active::<X509Intermediate>()?.draft(),
             jwt: keyring.active::<Jwt>()?.draft(),
+            wit: if wit { Some(keyring.active::<Wit>()?.draft()) } else { None },
             root: keyring.active::<X509Root>()?.facts().clone(),
             bundle: bundle.clone(),
             denied,
-            own_keys: [roots, intermediates, jwt].concat().into_iter().map(|facts| facts.public_key.clone()).collect(),
+            own_keys: own_keys.into_iter().map(|facts| facts.public_key.clone()).collect(),
             views: keyring.views(),
             revision,
         })
@@ -270,6 +297,12 @@ impl Snapshot {
     #[must_use]
     pub fn jwt(&self) -> &Active<Jwt> {
         &self.jwt
+    }
+
+    /// The key that signs WIT-SVIDs; `None` where they are off.
+    #[must_use]
+    pub fn wit(&self) -> Option<&Active<Wit>> {
+        self.wit.as_ref()
     }
 
     /// The active root's certificate, DER: the last of the chain that the issuer presents at first contact.

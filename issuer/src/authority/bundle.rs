@@ -1,10 +1,11 @@
 //! The trust domain's own bundle: what follows from the slots, and its sequence.
 
-use mayfly_sdk::bundle::{Bundle, JwtAuthority, JwtBundle, X509Authority, X509Bundle};
-use mayfly_sdk::{Refusal, Timestamp, TrustDomain, Ttl};
+use mayfly_sdk::bundle::{Bundle, JwtAuthority, JwtBundle, WitAuthority, WitBundle, X509Authority, X509Bundle};
+use mayfly_sdk::{Refusal, Timestamp, TrustDomain};
 
 use super::AuthorityError;
 use super::keyring::Keyring;
+use super::schedule::Settings;
 use crate::store::{BundleRow, PutBundle};
 
 /// Who set the bundle of our own trust domain.
@@ -14,6 +15,9 @@ const OWNER: &str = "mayfly";
 ///
 /// Its sequence grows with every change of content and only then (row BD-4). It is the time in seconds, or one more than
 /// the last where that is not greater: so it goes on growing even if the store is restored from a backup.
+///
+/// Whether the bundle endpoint shows the WIT keys is a change of content for those who fetch it there, and nowhere else to be
+/// seen. So the sequence of a bundle that has such keys remembers it: it is odd where they are shown, and even where not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnBundle {
     bundle: Bundle,
@@ -43,7 +47,7 @@ impl OwnBundle {
     pub(super) fn of(
         keyring: &Keyring,
         trust_domain: &TrustDomain,
-        refresh_hint: Ttl,
+        settings: &Settings,
         current: Option<&Self>,
         now: Timestamp,
     ) -> Result<Self, AuthorityError> {
@@ -52,15 +56,24 @@ impl OwnBundle {
         let keys = keyring.jwt.published().into_iter().map(|key| JwtAuthority::new(key.public_key.clone()));
         let keys = JwtBundle::new(trust_domain.clone(), keys.collect::<Result<_, _>>()?).map_err(Refusal::from)?;
         let mut bundle = Bundle::new(X509Bundle::new(trust_domain.clone(), roots.map_err(Refusal::from)?), keys);
-        bundle.refresh_hint = Some(refresh_hint);
+        if settings.wit {
+            let keys = keyring.wit.published().into_iter().map(|key| WitAuthority::new(key.public_key.clone()));
+            let keys = WitBundle::new(trust_domain.clone(), keys.collect::<Result<_, _>>()?).map_err(Refusal::from)?;
+            // Nothing is published where two kinds of token would name their keys alike (row W-28).
+            bundle = bundle.with_wit(keys).map_err(Refusal::from)?;
+        }
+        bundle.refresh_hint = Some(settings.refresh_hint());
         if let Some(current) = current {
             bundle.sequence = current.bundle.sequence;
-            if bundle == current.bundle {
+            if bundle == current.bundle && tells(current.sequence, settings) {
                 return Ok(current.clone());
             }
         }
         let after = current.map_or(0, |current| current.sequence.saturating_add(1));
-        let sequence = after.max(u64::try_from(now.unix_s()).unwrap_or(0));
+        let mut sequence = after.max(u64::try_from(now.unix_s()).unwrap_or(0));
+        if !tells(sequence, settings) {
+            sequence = sequence.saturating_add(1);
+        }
         bundle.sequence = Some(sequence);
         Ok(Self { document: bundle.to_spiffe_json(), bundle, sequence })
     }
@@ -92,4 +105,9 @@ impl OwnBundle {
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
+}
+
+/// Whether a bundle of this sequence is one whose WIT keys, where it has any, are shown as the settings say.
+fn tells(sequence: u64, settings: &Settings) -> bool {
+    !settings.wit || sequence.is_multiple_of(2) != settings.wit_shown
 }

@@ -159,8 +159,8 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// [`AuthorityError`] if the bundle cannot be made.
     pub(super) fn finish(mut self, current: Option<&OwnBundle>) -> Result<Finished, AuthorityError> {
-        let refresh_hint = self.workshop.settings.refresh_hint();
-        let bundle = OwnBundle::of(&self.keyring, &self.workshop.trust_domain, refresh_hint, current, self.now)?;
+        let Workshop { trust_domain, settings, .. } = self.workshop;
+        let bundle = OwnBundle::of(&self.keyring, trust_domain, settings, current, self.now)?;
         if current.is_none_or(|current| current.sequence() != bundle.sequence()) {
             self.change.ops.push(Op::PutBundle(bundle.put(current)));
         }

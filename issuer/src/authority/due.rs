@@ -9,6 +9,7 @@ use super::kind::Kind;
 use super::schedule::{Settings, prepare_at};
 use super::slot::Prepared;
 use super::token::Jwt;
+use super::wit::Wit;
 use crate::store::SlotKind;
 
 /// Who has acknowledged what: named by its user, answered by the part that talks to the nodes.
@@ -86,9 +87,14 @@ impl Keyring {
         self.roots.due(settings, moment, nodes, &mut agenda);
         self.intermediate_due(moment, &mut agenda);
         self.jwt.due(settings, moment, nodes, &mut agenda);
+        // Off, no key is made and none takes over; those that there are end as any other.
+        if settings.wit {
+            self.wit.due(settings, moment, nodes, &mut agenda);
+        }
         self.roots.ends(moment, &mut agenda);
         self.intermediates.ends(moment, &mut agenda);
         self.jwt.ends(moment, &mut agenda);
+        self.wit.ends(moment, &mut agenda);
         agenda
     }
 
@@ -179,6 +185,13 @@ impl Shared for X509Root {
 impl Shared for Jwt {
     /// A bare key has no end that anybody sees. If an issuer was down beyond it, going on with a key that is published
     /// harms nobody, and changing to one that is not would.
+    fn last_moment(_: &super::Facts, _: &Settings) -> Option<Timestamp> {
+        None
+    }
+}
+
+impl Shared for Wit {
+    /// As for JWT keys.
     fn last_moment(_: &super::Facts, _: &Settings) -> Option<Timestamp> {
         None
     }

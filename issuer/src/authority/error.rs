@@ -14,7 +14,7 @@ use crate::store::{SlotKind, SlotState};
 pub enum AuthorityError {
     // The caller's.
     /// Somebody asked for a kind that there is not.
-    #[error("there is no kind of authority `{name}`: x509_root, x509_intermediate and jwt are known")]
+    #[error("there is no kind of authority `{name}`: x509_root, x509_intermediate, jwt and wit are known")]
     UnknownKind {
         /// What was asked for.
         name: String,
@@ -89,6 +89,10 @@ pub enum AuthorityError {
     /// The public key to be certified belongs to an authority.
     #[error("the key is one of the trust domain's own signing keys")]
     AuthorityKey,
+
+    /// WIT-SVIDs are asked for where they are off.
+    #[error("this trust domain does not issue WIT-SVIDs: wit.enabled is false")]
+    WitOff,
 
     // The operator's.
     /// The store holds sealed keys and the wrapping key's file is not there.
@@ -178,6 +182,7 @@ impl AuthorityError {
             Self::LeadNotOver { .. } | Self::Unacknowledged { .. } => Reason::AuthorityNotAcknowledged,
             Self::TtlTooLong { .. } => Reason::InvalidTtl,
             Self::AuthorityKey => Reason::KeyReserved,
+            Self::WitOff => Reason::Unimplemented,
             Self::WrappingKeyMissing { .. } | Self::WrappingKeyWrong { .. } | Self::WrappingKeyFile { .. } => {
                 Reason::WrappingKey
             }

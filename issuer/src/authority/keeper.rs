@@ -52,7 +52,7 @@ impl Keeper {
     /// [`AuthorityError::Unavailable`] if something is missing.
     pub(super) fn snapshot(&self) -> Result<Snapshot, AuthorityError> {
         let none = AuthorityError::Unavailable { kind: SlotKind::X509Root, what: "no bundle was published yet" };
-        Snapshot::of(&self.keyring, self.bundle.as_ref().ok_or(none)?, self.revision)
+        Snapshot::of(&self.keyring, self.bundle.as_ref().ok_or(none)?, self.revision, self.workshop.settings.wit)
     }
 
     /// Does one step.
@@ -100,6 +100,7 @@ impl Keeper {
         let mut draft = Draft::new(&self.keyring, &self.workshop, Some(actor));
         let about = match command {
             Command::Prepare(SlotKind::X509Intermediate) => return Err(not_for_intermediates()),
+            Command::Prepare(SlotKind::Wit) if !self.workshop.settings.wit => return Err(AuthorityError::WitOff),
             Command::Prepare(kind) => Some(of_kind!(*kind, K => {
                 if let Some(prepared) = &K::roster(&self.keyring).prepared {
                     return Err(AuthorityError::AlreadyPrepared { kind: *kind, id: prepared.id().clone() });

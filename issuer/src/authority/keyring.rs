@@ -8,6 +8,7 @@ use super::leaf::X509Intermediate;
 use super::row::StoredSlot;
 use super::slot::{Active, Prepared, Retired, Retiring, Revoked, Slot, Tainted};
 use super::token::Jwt;
+use super::wit::Wit;
 use super::wrapping::Sealer;
 use super::{AuthorityError, AuthorityId};
 use crate::store::{SlotKind, SlotRow, SlotState};
@@ -26,6 +27,10 @@ macro_rules! of_kind {
             }
             $crate::store::SlotKind::Jwt => {
                 type $K = $crate::authority::token::Jwt;
+                $body
+            }
+            $crate::store::SlotKind::Wit => {
+                type $K = $crate::authority::wit::Wit;
                 $body
             }
         }
@@ -52,6 +57,7 @@ pub struct Keyring {
     pub(super) roots: Roster<X509Root>,
     pub(super) intermediates: Roster<X509Intermediate>,
     pub(super) jwt: Roster<Jwt>,
+    pub(super) wit: Roster<Wit>,
 }
 
 /// An authority as people see it.
@@ -107,13 +113,19 @@ impl Keyring {
 
     /// A copy to change: if the store refuses the change, the copy is dropped and nothing has happened.
     pub(super) fn draft(&self) -> Self {
-        Self { roots: self.roots.draft(), intermediates: self.intermediates.draft(), jwt: self.jwt.draft() }
+        Self {
+            roots: self.roots.draft(),
+            intermediates: self.intermediates.draft(),
+            jwt: self.jwt.draft(),
+            wit: self.wit.draft(),
+        }
     }
 
     /// The revision of the change that published what is prepared.
     pub(super) fn published(&mut self, revision: Revision) {
         self.roots.prepared.iter_mut().for_each(|slot| slot.publish(revision));
         self.jwt.prepared.iter_mut().for_each(|slot| slot.publish(revision));
+        self.wit.prepared.iter_mut().for_each(|slot| slot.publish(revision));
     }
 
     /// The active key of a kind.
@@ -136,7 +148,7 @@ impl Keyring {
 
     /// Every authority, roots first, each kind from the newest to the oldest.
     pub(super) fn views(&self) -> Vec<View> {
-        [self.roots.views(), self.intermediates.views(), self.jwt.views()].concat()
+        [self.roots.views(), self.intermediates.views(), self.jwt.views(), self.wit.views()].concat()
     }
 }
 

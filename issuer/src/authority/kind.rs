@@ -13,7 +13,7 @@ use super::certificate::Birth;
 use super::keyring::{Keyring, Roster};
 use crate::store::SlotKind;
 
-/// The stable id of an authority: of a JWT key its `kid` (RFC 7638 thumbprint), of an X.509 one its subject key
+/// The stable id of an authority: of a key of tokens its `kid` (RFC 7638 thumbprint), of an X.509 one its subject key
 /// identifier in hexadecimal. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AuthorityId(Arc<str>);
@@ -74,7 +74,7 @@ pub(super) fn key_bits(key: &PublicKey) -> &[u8] {
     spki.get(skip..).unwrap_or(spki)
 }
 
-/// What a kind of authority adds to the generic slot. A further token kind (WIT, task, status) is a name, a signer and
+/// What a kind of authority adds to the generic slot. A further token kind (task, status) is a name, a signer and
 /// its place in the [`Keyring`].
 pub trait Kind: Sized + Send + Sync + 'static {
     /// Its name.

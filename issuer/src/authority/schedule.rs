@@ -52,6 +52,8 @@ pub struct Settings {
     pub intermediate_life: Ttl,
     /// Life of a JWT key, seconds.
     pub jwt_life: Ttl,
+    /// Life of a WIT key, seconds.
+    pub wit_life: Ttl,
     /// How long a successor is published before it signs, seconds; at most 1/6 of its life is waited.
     pub publish_lead: Ttl,
     /// How often those who fetch the bundle should do so, seconds.
@@ -60,6 +62,14 @@ pub struct Settings {
     pub x509_key: KeyAlgorithm,
     /// Algorithm of new JWT keys.
     pub jwt_key: KeyAlgorithm,
+    /// Algorithm of new WIT keys.
+    pub wit_key: KeyAlgorithm,
+    /// Whether there are WIT keys at all: `wit.enabled`.
+    #[serde(skip)]
+    pub wit: bool,
+    /// Whether the bundle endpoint shows them: `bundle_endpoint.wit`.
+    #[serde(skip)]
+    pub wit_shown: bool,
 }
 
 impl Default for Settings {
@@ -68,10 +78,14 @@ impl Default for Settings {
             root_life: Ttl::from_s(365 * 86_400),
             intermediate_life: LONGEST_INTERMEDIATE,
             jwt_life: Ttl::from_s(24 * 3600),
+            wit_life: Ttl::from_s(24 * 3600),
             publish_lead: Ttl::from_s(3600),
             bundle_refresh_hint: Ttl::from_s(300),
             x509_key: KeyAlgorithm::EcP256,
             jwt_key: KeyAlgorithm::EcP256,
+            wit_key: KeyAlgorithm::EcP256,
+            wit: false,
+            wit_shown: false,
         }
     }
 }
@@ -91,9 +105,12 @@ impl Settings {
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut problem = |key, what| problems.push(Problem { key, what });
-        for (key, life) in
-            [("root_life", self.root_life), ("intermediate_life", self.intermediate_life), ("jwt_life", self.jwt_life)]
-        {
+        for (key, life) in [
+            ("root_life", self.root_life),
+            ("intermediate_life", self.intermediate_life),
+            ("jwt_life", self.jwt_life),
+            ("wit_life", self.wit_life),
+        ] {
             if life < SHORTEST_LIFE {
                 problem(key, format!("{life} is too short to rotate in: the least is {SHORTEST_LIFE}"));
             }
@@ -106,8 +123,10 @@ impl Settings {
                 format!("{life} is more than {longest}, the least of 24h and a third of root_life"),
             );
         }
-        if self.jwt_key == KeyAlgorithm::Ed25519 {
-            problem("jwt_key", "JWT-SVIDs have no Ed25519: use ec-p256".to_owned());
+        for (key, algorithm) in [("jwt_key", self.jwt_key), ("wit_key", self.wit_key)] {
+            if algorithm == KeyAlgorithm::Ed25519 {
+                problem(key, "tokens have no Ed25519: use ec-p256".to_owned());
+            }
         }
         problems
     }
@@ -124,12 +143,19 @@ impl Settings {
         longest_ttl(self.jwt_life)
     }
 
+    /// The longest WIT-SVID that can be signed at any moment of the schedule.
+    #[must_use]
+    pub fn longest_wit_ttl(&self) -> Ttl {
+        longest_ttl(self.wit_life)
+    }
+
     /// The life of a new key of this kind.
     pub(super) fn life(&self, kind: SlotKind) -> Ttl {
         match kind {
             SlotKind::X509Root => self.root_life,
             SlotKind::X509Intermediate => self.intermediate_life.min(THIRD.of(self.root_life)),
             SlotKind::Jwt => self.jwt_life,
+            SlotKind::Wit => self.wit_life,
         }
     }
 
@@ -138,6 +164,7 @@ impl Settings {
         match kind {
             SlotKind::X509Root | SlotKind::X509Intermediate => self.x509_key,
             SlotKind::Jwt => self.jwt_key,
+            SlotKind::Wit => self.wit_key,
         }
     }
 
@@ -145,7 +172,7 @@ impl Settings {
     pub(super) fn lead(&self, kind: SlotKind, life: Ttl) -> Ttl {
         let lead = match kind {
             SlotKind::X509Root => self.publish_lead.max(TWELFTH.of(life)),
-            SlotKind::X509Intermediate | SlotKind::Jwt => self.publish_lead,
+            SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit => self.publish_lead,
         };
         lead.min(SIXTH.of(life))
     }
@@ -157,7 +184,10 @@ impl Settings {
 
     /// The refresh hint that leaves five refreshes within the shortest lead (SPIFFE Federation 4.1: three to five).
     pub(super) fn refresh_hint(&self) -> Ttl {
-        let lead = self.lead(SlotKind::Jwt, self.jwt_life).min(self.lead(SlotKind::X509Root, self.root_life));
+        let mut lead = self.lead(SlotKind::Jwt, self.jwt_life).min(self.lead(SlotKind::X509Root, self.root_life));
+        if self.wit {
+            lead = lead.min(self.lead(SlotKind::Wit, self.wit_life));
+        }
         self.bundle_refresh_hint.min(Ttl::from_s((lead.as_s() / 5).max(1)))
     }
 
@@ -180,7 +210,7 @@ pub(super) fn prepare_at(made_at: Timestamp, life: Ttl) -> Timestamp {
 pub(super) fn last_expiry(kind: SlotKind, life: Ttl, stopped: Timestamp) -> Timestamp {
     let longest = match kind {
         SlotKind::X509Root => THIRD.of(life).min(LONGEST_INTERMEDIATE),
-        SlotKind::X509Intermediate | SlotKind::Jwt => longest_ttl(life),
+        SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit => longest_ttl(life),
     };
     // Twice the skew: once for the clocks of those who verify, once for an issuer that has not heard yet.
     stopped.saturating_add(longest).saturating_add(skew(life)).saturating_add(skew(life))
@@ -214,6 +244,10 @@ mod tests {
         assert_eq!(settings.lead(SlotKind::Jwt, settings.jwt_life), Ttl::from_s(10));
         assert_eq!(settings.refresh_hint(), Ttl::from_s(2));
         assert_eq!(settings.longest_jwt_ttl(), Ttl::from_s(17));
+        // Keys that there are not are nobody's hurry.
+        let short = Settings { wit_life: Ttl::from_s(30), ..settings };
+        assert_eq!(short.refresh_hint(), Ttl::from_s(2));
+        assert_eq!(Settings { wit: true, ..short }.refresh_hint(), Ttl::from_s(1));
     }
 
     #[test]
@@ -223,9 +257,11 @@ mod tests {
             intermediate_life: Ttl::from_s(30),
             jwt_life: Ttl::from_s(5),
             jwt_key: KeyAlgorithm::Ed25519,
+            wit_life: Ttl::from_s(5),
+            wit_key: KeyAlgorithm::Ed25519,
             ..Settings::default()
         };
         let keys: Vec<_> = settings.problems().into_iter().map(|problem| problem.key).collect();
-        assert_eq!(keys, ["jwt_life", "intermediate_life", "jwt_key"]);
+        assert_eq!(keys, ["jwt_life", "wit_life", "intermediate_life", "jwt_key", "wit_key"]);
     }
 }

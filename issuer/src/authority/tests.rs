@@ -7,4 +7,5 @@ mod openssl;
 mod published;
 mod real;
 mod recovery;
+mod wits;
 mod year;

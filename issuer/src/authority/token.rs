@@ -20,12 +20,14 @@ use super::slot::Active;
 use super::{AuthorityError, AuthorityId};
 use crate::store::SlotKind;
 
+/// The `typ` of a JWT-SVID here (JWT-SVID 2.3).
+const TYP: &str = mayfly_sdk::jwt::TYP;
 /// Claims that only the issuer writes: those of RFC 7519 4.1, and what other kinds of token are told by.
 const OWN_CLAIMS: [&str; 9] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "act"];
 /// The most audiences of a token: deployed clients refuse more.
 const MAX_AUDIENCES: usize = 32;
 /// The longest payload, bytes.
-const MAX_PAYLOAD: usize = 16 * 1024;
+pub(super) const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// Signs JWT-SVIDs; shared by all issuers of the trust domain.
 #[derive(Debug)]
@@ -140,8 +142,20 @@ fn claims(plan: &JwtPlan, not_after: Timestamp) -> Object {
 }
 
 impl TokenSigner {
+    /// A key that signs tokens of this `typ`.
+    pub(super) fn new(key: &PrivateKey, typ: &str) -> Result<Self, AuthorityError> {
+        let signer = Signer::new(key, algorithm(key.public_key().key_type())?, typ)?;
+        let id = AuthorityId::new(signer.key_id());
+        Ok(Self { place: Place::Local(signer), id, signed: AtomicU64::new(0) })
+    }
+
+    /// Its `kid`.
+    pub(super) fn id(&self) -> &AuthorityId {
+        &self.id
+    }
+
     #[expect(clippy::unused_async, reason = "a key service will be awaited here")]
-    async fn sign(&self, payload: &[u8]) -> Result<String, KeyError> {
+    pub(super) async fn sign(&self, payload: &[u8]) -> Result<String, KeyError> {
         match &self.place {
             Place::Local(signer) => signer.sign(payload),
         }
@@ -156,12 +170,7 @@ impl TokenSigner {
     /// Compares a token with its plan, and verifies its signature: the first of the key, and every 256th.
     fn check(&self, token: &str, plan: &JwtPlan, not_after: Timestamp) -> Result<(), AuthorityError> {
         let differs = |field| AuthorityError::NotAsPlanned { field };
-        let read = Unverified::parse(token).ok().ok_or_else(|| differs("token"))?;
-        let header = read.header();
-        let typ = header.get("typ").and_then(Value::as_str);
-        if header.len() != 3 || typ != Some("JWT") || read.key_id() != Some(self.id.as_str()) {
-            return Err(differs("header"));
-        }
+        let read = self.read(token, TYP)?;
         let mut found = read.insecure_claims().ok().ok_or_else(|| differs("claims"))?;
         let mut take = |name| found.remove(name).unwrap_or(Value::Null);
         let audience = take("aud");
@@ -181,8 +190,25 @@ impl TokenSigner {
         if let Some((field, _)) = comparisons.into_iter().find(|(_, as_planned)| !as_planned) {
             return Err(differs(field));
         }
+        self.check_signature(read)
+    }
+
+    /// Takes a token apart that has just been made, and compares its header with the one that tokens of this `typ` have.
+    pub(super) fn read<'a>(&self, token: &'a str, typ: &str) -> Result<Unverified<'a>, AuthorityError> {
+        let read = Unverified::parse(token).ok().ok_or(AuthorityError::NotAsPlanned { field: "token" })?;
+        let header = read.header();
+        let found = header.get("typ").and_then(Value::as_str);
+        if header.len() != 3 || found != Some(typ) || read.key_id() != Some(self.id.as_str()) {
+            return Err(AuthorityError::NotAsPlanned { field: "header" });
+        }
+        Ok(read)
+    }
+
+    /// Verifies the signature of the first token of the key, and of every 256th.
+    pub(super) fn check_signature(&self, token: Unverified<'_>) -> Result<(), AuthorityError> {
         if self.signed.fetch_add(1, Ordering::Relaxed).is_multiple_of(VERIFIED_OF) {
-            read.verify(self.public_key()).ok().ok_or_else(|| differs("signature"))?;
+            let held = token.verify(self.public_key()).ok();
+            held.ok_or(AuthorityError::NotAsPlanned { field: "signature" })?;
         }
         Ok(())
     }
@@ -202,9 +228,7 @@ impl Kind for Jwt {
     }
 
     fn signer(key: &PrivateKey, _: &[Bytes]) -> Result<TokenSigner, AuthorityError> {
-        let signer = Signer::new(key, algorithm(key.public_key().key_type())?, "JWT")?;
-        let id = Self::authority_id(key.public_key());
-        Ok(TokenSigner { place: Place::Local(signer), id, signed: AtomicU64::new(0) })
+        TokenSigner::new(key, TYP)
     }
 
     fn roster(keyring: &Keyring) -> &Roster<Self> {

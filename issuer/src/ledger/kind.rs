@@ -50,6 +50,8 @@ kinds! {
     X509SvidIssued = 32, "x509_svid_issued";
     /// A JWT-SVID was signed.
     JwtSvidIssued = 33, "jwt_svid_issued";
+    /// A WIT-SVID was signed.
+    WitSvidIssued = 34, "wit_svid_issued";
 
     /// A signing key was made and waits to be known everywhere.
     AuthorityPrepared = 64, "authority_prepared";

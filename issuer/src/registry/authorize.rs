@@ -34,6 +34,8 @@ pub struct MintRequest<'a> {
 pub enum Wanted<'a> {
     /// An X.509-SVID.
     X509,
+    /// A WIT-SVID. It lives as long as an X.509-SVID of the entry.
+    Wit,
     /// A JWT-SVID for these audiences.
     Jwt {
         /// At least one.
@@ -191,7 +193,9 @@ impl Entry {
 
     pub(super) fn lifetime(&self, wanted: Wanted<'_>, rules: &Rules, now: Timestamp) -> Result<Ttl, Refusal> {
         let (ttl, longest) = match wanted {
-            Wanted::X509 => (self.spec.x509_ttl.unwrap_or(rules.default_x509_ttl), rules.longest_x509_ttl),
+            Wanted::X509 | Wanted::Wit => {
+                (self.spec.x509_ttl.unwrap_or(rules.default_x509_ttl), rules.longest_x509_ttl)
+            }
             Wanted::Jwt { .. } => (self.spec.jwt_ttl.unwrap_or(rules.default_jwt_ttl), rules.longest_jwt_ttl),
         };
         if ttl > longest {

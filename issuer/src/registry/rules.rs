@@ -9,7 +9,8 @@ pub struct Rules {
     pub default_x509_ttl: Ttl,
     /// Lifetime of JWT-SVIDs where an entry names none.
     pub default_jwt_ttl: Ttl,
-    /// The longest lifetime that the X.509 authorities' rotation allows (DESIGN 9).
+    /// The longest lifetime that the rotation of the X.509 authorities allows, and that of the WIT keys where those are on
+    /// (DESIGN 9).
     pub longest_x509_ttl: Ttl,
     /// The longest lifetime that the JWT authorities' rotation allows (DESIGN 9).
     pub longest_jwt_ttl: Ttl,

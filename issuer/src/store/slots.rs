@@ -49,6 +49,8 @@ stored_as_text! {
         X509Intermediate = "x509_intermediate",
         /// JWT-SVIDs; in the bundle.
         Jwt = "jwt",
+        /// WIT-SVIDs; in the bundle while they are on.
+        Wit = "wit",
     }
 }
 
@@ -83,7 +85,7 @@ stored_as_text! {
 /// An authority as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotRow {
-    /// For JWT keys the kid, for X.509 the hexadecimal key id.
+    /// For keys of tokens the kid, for X.509 the hexadecimal key id.
     pub id: String,
     /// What it signs.
     pub kind: SlotKind,

@@ -1,18 +1,20 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mayfly_proto::node;
-use mayfly_sdk::bundle::{Bundle, JwtAuthority, JwtBundle, X509Authority, X509Bundle, X509BundleSet};
+use mayfly_sdk::bundle::{
+    Bundle, JwtAuthority, JwtBundle, WitAuthority, WitBundle, X509Authority, X509Bundle, X509BundleSet,
+};
 use mayfly_sdk::jws::{JwsAlgorithm, Signer};
 use mayfly_sdk::tls::SpkiPin;
 use mayfly_sdk::x509::X509Svid;
-use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, PublicKey, SignatureAlgorithm, Timestamp, TrustDomain};
+use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, PublicKey, SignatureAlgorithm, Timestamp, TrustDomain, jwk};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 
-/// Keys of a trust domain: a root that signs leaves through an intermediate, and a key for tokens.
+/// Keys of a trust domain: a root that signs leaves through an intermediate, and a key for each kind of token.
 pub(crate) struct Authority {
     trust_domain: TrustDomain,
     clock: Clock,
@@ -21,6 +23,8 @@ pub(crate) struct Authority {
     signer: Issuer<'static, KeyPair>,
     jwt: Signer,
     jwt_key: PrivateKey,
+    wit: Signer,
+    wit_key: PrivateKey,
 }
 
 impl Authority {
@@ -34,6 +38,7 @@ impl Authority {
         let params = ca("intermediate", trust_domain, now);
         let intermediate = params.signed_by(&key, &root_issuer).unwrap();
         let jwt_key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+        let wit_key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
         Self {
             trust_domain: trust_domain.clone(),
             clock: clock.clone(),
@@ -42,6 +47,8 @@ impl Authority {
             signer: Issuer::new(params, key),
             jwt: Signer::new(&jwt_key, JwsAlgorithm::Es256, "JWT").unwrap(),
             jwt_key,
+            wit: Signer::new(&wit_key, JwsAlgorithm::Es256, mayfly_sdk::wit::TYP).unwrap(),
+            wit_key,
         }
     }
 
@@ -58,9 +65,23 @@ impl Authority {
     }
 
     pub(crate) fn wire_bundle(&self, sequence: u64) -> node::Bundle {
+        self.wire(self.bundle(), sequence)
+    }
+
+    /// The bundle where WIT-SVIDs are on.
+    pub(crate) fn wire_bundle_with_wit(&self, sequence: u64) -> node::Bundle {
+        let wit = WitAuthority::new(self.wit_key.public_key().clone()).unwrap();
+        let wit = WitBundle::new(self.trust_domain.clone(), vec![wit]).unwrap();
+        self.wire(self.bundle().with_wit(wit).unwrap(), sequence)
+    }
+
+    fn bundle(&self) -> Bundle {
         let jwt = JwtAuthority::new(self.jwt_key.public_key().clone()).unwrap();
-        let jwt = JwtBundle::new(self.trust_domain.clone(), vec![jwt]).unwrap();
-        let bundle = Bundle { sequence: Some(sequence), ..Bundle::new(self.x509_bundle(), jwt) };
+        Bundle::new(self.x509_bundle(), JwtBundle::new(self.trust_domain.clone(), vec![jwt]).unwrap())
+    }
+
+    fn wire(&self, bundle: Bundle, sequence: u64) -> node::Bundle {
+        let bundle = Bundle { sequence: Some(sequence), ..bundle };
         node::Bundle { trust_domain: self.trust_domain.to_string(), document: bundle.to_spiffe_json().into(), sequence }
     }
 
@@ -107,6 +128,17 @@ impl Authority {
             "sub": id, "aud": audience, "iat": now, "exp": now + i64::from(lifetime_s), "jti": jti,
         });
         (self.jwt.sign(claims.to_string().as_bytes()).unwrap(), jti)
+    }
+
+    pub(super) fn wit(&self, id: &str, spki: &[u8], lifetime_s: u32) -> (String, String) {
+        let now = self.clock.now().unix_s();
+        let jti = hex::encode(crate::random_id().unwrap());
+        let mut key = jwk::members(&PublicKey::from_spki(spki).unwrap());
+        key.insert("alg".to_owned(), "ES256".into());
+        let claims = serde_json::json!({
+            "sub": id, "cnf": { "jwk": key }, "iat": now, "exp": now + i64::from(lifetime_s), "jti": jti,
+        });
+        (self.wit.sign(claims.to_string().as_bytes()).unwrap(), jti)
     }
 }
 

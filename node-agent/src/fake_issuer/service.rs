@@ -5,7 +5,7 @@ use futures_util::{Stream, StreamExt as _};
 use mayfly_proto::node;
 use mayfly_proto::node::node_service_server::NodeService;
 use mayfly_proto::node::{
-    attest_request, attest_response, attest_start, minted_jwt, minted_x509, sync_request, sync_response,
+    attest_request, attest_response, attest_start, minted_jwt, minted_wit, minted_x509, sync_request, sync_response,
 };
 use mayfly_sdk::tls::PeerInfo;
 use mayfly_sdk::{PublicKey, Reason, Refusal, SignatureAlgorithm};
@@ -260,6 +260,32 @@ impl NodeService for Service {
             node::MintedJwt { outcome: Some(outcome) }
         });
         Ok(Response::new(node::MintJwtResponse { items: items.collect() }))
+    }
+
+    async fn mint_wit(
+        &self,
+        request: Request<node::MintWitRequest>,
+    ) -> Result<Response<node::MintWitResponse>, Status> {
+        let items = request.into_inner().items;
+        self.0.seen.lock().wit_batches.push(items.len());
+        let items = items.into_iter().map(|item| {
+            let outcome = match self.0.subject(item.subject) {
+                Ok(id) => {
+                    let knobs = self.0.knobs.lock();
+                    let (token, jti) = self.0.authority.wit(&id, &item.public_key, knobs.svid_lifetime_s);
+                    minted_wit::Outcome::Svid(node::WitIssue {
+                        spiffe_id: id,
+                        token,
+                        lifetime_s: knobs.svid_lifetime_s,
+                        renew_after_s: knobs.svid_renew_after_s,
+                        jti,
+                    })
+                }
+                Err(refused) => minted_wit::Outcome::Refused(refused),
+            };
+            node::MintedWit { outcome: Some(outcome) }
+        });
+        Ok(Response::new(node::MintWitResponse { items: items.collect() }))
     }
 }
 

@@ -11,6 +11,7 @@ pub struct HeldBundle {
     sequence: u64,
     x509: Bytes,
     jwks: Bytes,
+    wit_jwks: Option<String>,
 }
 
 impl HeldBundle {
@@ -26,7 +27,8 @@ impl HeldBundle {
         let bundle = Bundle::from_spiffe_json(trust_domain, &wire.document)?;
         let x509 = bundle.x509.to_der().into();
         let jwks = bundle.jwt.to_jwks().into();
-        Ok(Self { bundle, document: wire.document.clone(), sequence: wire.sequence, x509, jwks })
+        let wit_jwks = (!bundle.wit.is_empty()).then(|| bundle.wit.to_jwks());
+        Ok(Self { bundle, document: wire.document.clone(), sequence: wire.sequence, x509, jwks, wit_jwks })
     }
 
     /// Whose it is.
@@ -63,6 +65,12 @@ impl HeldBundle {
     #[must_use]
     pub fn jwks(&self) -> &Bytes {
         &self.jwks
+    }
+
+    /// Its WIT authorities as a JWK Set (row WA-65); none where the trust domain does not issue WIT-SVIDs (WIT-SVID 6.2).
+    #[must_use]
+    pub fn wit_jwks(&self) -> Option<&String> {
+        self.wit_jwks.as_ref()
     }
 
     /// As it came over the wire.

@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use zeroize::Zeroize as _;
 
 use super::slot::{Accepted, Credential, Held, SlotKey};
-use super::{Identities, Jwt, JwtRequest, Life, SubjectKey, Table, X509};
+use super::{Identities, Jwt, JwtRequest, Life, SubjectKey, Table, Wit, X509};
 use crate::holdings::{HeldBundle, Holdings};
 
 /// A credential as it is kept. Field numbers are never used again.
@@ -19,13 +19,13 @@ use crate::holdings::{HeldBundle, Holdings};
 pub(crate) struct Kept {
     #[prost(message, optional, tag = "1")]
     subject: Option<node::Subject>,
-    /// Audiences of a token; none for an X.509-SVID.
+    /// Audiences of a JWT-SVID; none for other kinds.
     #[prost(string, repeated, tag = "2")]
     audience: Vec<String>,
     /// DER, leaf first.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     chain: Vec<Bytes>,
-    /// PKCS#8, or the token.
+    /// PKCS#8 of an X.509-SVID, the token of a JWT-SVID, the JWK of a WIT-SVID.
     #[prost(bytes = "bytes", tag = "4")]
     secret: Bytes,
     #[prost(uint64, tag = "5")]
@@ -36,6 +36,10 @@ pub(crate) struct Kept {
     renew_in_ms: u64,
     #[prost(string, tag = "8")]
     serial: String,
+    /// The token of a WIT-SVID; empty for other kinds. A build that does not know it finds an X.509-SVID without a chain, and
+    /// leaves it.
+    #[prost(string, tag = "9")]
+    wit: String,
 }
 
 /// What was read back is wiped where it was copied to.
@@ -54,17 +58,22 @@ impl Identities {
     /// Every credential that still has something left.
     pub(crate) fn keep(&self, clock: &Clock) -> Vec<Kept> {
         let now = clock.monotonic();
-        let x509 = kept(&self.x509, now, |(), held| {
-            (Vec::new(), held.credential().certificates(), held.credential().key().clone())
+        let x509 = kept(&self.x509, now, |(), held| Kept {
+            chain: held.credential().certificates(),
+            secret: held.credential().key().clone(),
+            ..Kept::default()
         });
-        let jwt = kept(&self.jwt, now, |request: &JwtRequest, held| {
-            (
-                request.audience().to_vec(),
-                Vec::new(),
-                Bytes::copy_from_slice(held.credential().expose_token().as_bytes()),
-            )
+        let jwt = kept(&self.jwt, now, |request: &JwtRequest, held| Kept {
+            audience: request.audience().to_vec(),
+            secret: Bytes::copy_from_slice(held.credential().expose_token().as_bytes()),
+            ..Kept::default()
         });
-        x509.chain(jwt).collect()
+        let wit = kept(&self.wit, now, |(), held| Kept {
+            wit: held.credential().token().to_owned(),
+            secret: held.credential().key().clone(),
+            ..Kept::default()
+        });
+        x509.chain(jwt).chain(wit).collect()
     }
 
     /// Puts back what was kept `elapsed` ago and is still good. How many.
@@ -77,8 +86,14 @@ impl Identities {
         clock: &Clock,
     ) -> usize {
         let restore = |kept: Kept| {
-            let is_token = !kept.audience.is_empty();
-            if is_token {
+            if !kept.wit.is_empty() {
+                let (key, held) = restored::<Wit>(kept, elapsed, holdings, own, clock, |kept, own| {
+                    let (token, secret) = (std::mem::take(&mut kept.wit), kept.take_secret());
+                    let lifetime_s = u32::try_from(kept.lifetime_ms / 1000).ok()?;
+                    Some((Wit::restored(token, &secret, lifetime_s, own)?, ()))
+                })?;
+                self.wit.restore(key, held);
+            } else if !kept.audience.is_empty() {
                 let (key, held) = restored::<Jwt>(kept, elapsed, holdings, own, clock, |kept, own| {
                     let request = JwtRequest::new(kept.audience.clone());
                     let token = String::from_utf8(kept.take_secret().to_vec()).ok()?;
@@ -100,25 +115,20 @@ impl Identities {
     }
 }
 
-type Parts = (Vec<String>, Vec<Bytes>, Bytes);
-
 fn kept<'a, C: Credential>(
     table: &'a Table<C>,
     now: Duration,
-    parts: impl Fn(&C::Request, &Held<C>) -> Parts + 'a,
+    parts: impl Fn(&C::Request, &Held<C>) -> Kept + 'a,
 ) -> impl Iterator<Item = Kept> + 'a {
     table.slots().into_iter().filter_map(move |slot| {
         let held = slot.held().filter(|held| held.life().has_left(Duration::ZERO, now))?;
-        let (audience, chain, secret) = parts(&slot.key.request, &held);
         Some(Kept {
             subject: Some(slot.key.subject.to_wire(held.issuance)),
-            audience,
-            chain,
-            secret,
             lifetime_ms: whole_ms(held.life().lifetime()),
             remaining_ms: whole_ms(held.life().remaining(now)),
             renew_in_ms: whole_ms(held.life().renew().saturating_sub(now)),
             serial: held.accepted.serial.clone(),
+            ..parts(&slot.key.request, &held)
         })
     })
 }

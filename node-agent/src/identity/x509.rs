@@ -8,8 +8,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::Life;
 use super::accept::workload_id;
+use super::secret::locked;
 use super::slot::{Accepted, Credential, Outcome};
-use crate::hardening::LockedBytes;
 use crate::holdings::HeldBundle;
 use crate::link::NodeClient;
 
@@ -24,15 +24,6 @@ pub(crate) struct X509 {
     certificates: Vec<CertificateDer<'static>>,
     /// A moment within its validity.
     issued: Timestamp,
-}
-
-/// What [`Bytes`] keeps alive: it shows the key, and wipes it at the end.
-struct KeyOwner(LockedBytes);
-
-impl AsRef<[u8]> for KeyOwner {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 impl X509 {
@@ -84,8 +75,7 @@ impl X509 {
         verify(svid.chain(), own, issued)?;
         let mut chain = BytesMut::new();
         svid.chain().iter().for_each(|der| chain.extend_from_slice(der));
-        let key = LockedBytes::copy_of(svid.key().expose_pkcs8())
-            .map_err(|error| Refusal::new(Reason::KeyFailed, format!("no memory for a key: {error}")))?;
+        let key = locked(svid.key().expose_pkcs8())?;
         let checked = Checked {
             id,
             serial: hex::encode(svid.serial()),
@@ -93,7 +83,7 @@ impl X509 {
             key_sha256: hex::encode(svid.key().public_key().spki_sha256()),
         };
         let certificates = svid.chain().to_vec();
-        Ok((Self { chain: chain.freeze(), key: Bytes::from_owner(KeyOwner(key)), certificates, issued }, checked))
+        Ok((Self { chain: chain.freeze(), key, certificates, issued }, checked))
     }
 }
 

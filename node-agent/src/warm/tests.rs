@@ -8,16 +8,26 @@ use crate::test_node::{TestNode, entry};
 
 const NODE: &str = "spiffe://example.org/mayfly/node/join_token/1";
 
-/// A node of which one workload has an SVID and a token.
+/// A node of which one workload has an SVID of each kind.
 async fn node_in_use() -> TestNode {
     let node = TestNode::in_sync().await;
+    let bundle = node.issuer.state.authority.wire_bundle_with_wit(2);
+    node.issuer.state.change(|delta| delta.bundles = vec![bundle]);
     node.put(entry("web")).await;
     let request = TestNode::call(wire::X509svidRequest {});
     let mut stream = node.api.fetch_x509svid(request).await.unwrap().into_inner();
     stream.next().await.unwrap().unwrap();
     let request = wire::JwtsvidRequest { audience: vec!["a".to_owned()], spiffe_id: String::new() };
     node.api.fetch_jwtsvid(TestNode::call(request)).await.unwrap();
+    wits(&node).await;
     node
+}
+
+/// The WIT-SVIDs that a workload is given.
+async fn wits(node: &TestNode) -> wire::WitsvidResponse {
+    let request = TestNode::call(wire::WitsvidRequest::default());
+    let mut stream = node.api.fetch_witsvid(request).await.unwrap().into_inner();
+    stream.next().await.unwrap().unwrap()
 }
 
 fn warm(directory: &TempDir, boot: BootId) -> Warm {
@@ -37,7 +47,7 @@ async fn what_was_kept_comes_back_on_the_same_boot_and_node_only() {
     let restored = warm(&directory, boot).load(NODE).unwrap();
     assert_eq!(restored.holdings.revision(), node.view.holdings.borrow().revision());
     assert!(restored.holdings.entry("web").is_some());
-    assert_eq!((restored.credentials.len(), restored.instances.len(), restored.served.len()), (2, 1, 1));
+    assert_eq!((restored.credentials.len(), restored.instances.len(), restored.served.len()), (3, 1, 1));
     assert!(restored.out_of_sync < Duration::from_secs(5));
     assert!(warm(&directory, boot).load("spiffe://example.org/mayfly/node/join_token/2").is_none());
     assert!(warm(&directory, BootId::from_bytes([9; 16])).load(NODE).is_none());
@@ -74,12 +84,18 @@ async fn a_restart_takes_up_what_was_kept() {
         let slots = node.identities.x509.slots();
         slots.first().and_then(|slot| slot.held()).map(|held| held.accepted.serial.clone())
     };
-    let before = serial(&node).unwrap();
+    let wit = |node: &TestNode| {
+        let slots = node.identities.wit.slots();
+        let held = slots.first().and_then(|slot| slot.held())?;
+        Some((held.credential().token().to_owned(), held.credential().key().clone()))
+    };
+    let (before, wit_before) = (serial(&node).unwrap(), wit(&node).unwrap());
     node.halt().await;
     let again = TestNode::in_sync().await;
-    assert_eq!(serial(&again), None);
+    assert!(serial(&again).is_none() && wit(&again).is_none());
     warm(&directory, boot).load(NODE).unwrap().take_up(&again.subject);
     assert_eq!(serial(&again), Some(before), "verified against the bundle that was kept with it");
+    assert_eq!(wit(&again), Some(wit_before), "the token with its key");
     again.halt().await;
 }
 

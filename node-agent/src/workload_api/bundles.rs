@@ -23,7 +23,7 @@ impl View for X509Bundles {
     type Message = wire::X509BundlesResponse;
 
     fn render(&mut self, shared: &Shared, entitlement: &Entitlement) -> Rendered<Self::Message> {
-        match all(shared, entitlement, HeldBundle::x509) {
+        match all(shared, entitlement, |bundle| unless_empty(bundle.x509())) {
             Some(bundles) => Rendered::Complete(wire::X509BundlesResponse { crl: Vec::new(), bundles }),
             None => Rendered::Pending(None),
         }
@@ -40,7 +40,7 @@ impl View for JwtBundles {
     type Message = wire::JwtBundlesResponse;
 
     fn render(&mut self, shared: &Shared, entitlement: &Entitlement) -> Rendered<Self::Message> {
-        match all(shared, entitlement, HeldBundle::jwks) {
+        match all(shared, entitlement, |bundle| unless_empty(bundle.jwks())) {
             Some(bundles) => Rendered::Complete(wire::JwtBundlesResponse { bundles }),
             None => Rendered::Pending(None),
         }
@@ -53,10 +53,14 @@ impl View for JwtBundles {
     }
 }
 
-/// The own bundle, which is always there (rows WA-27, WA-44), and the federated ones.
-fn all(shared: &Shared, entitlement: &Entitlement, form: fn(&HeldBundle) -> &Bytes) -> Option<HashMap<String, Bytes>> {
+/// The own bundle, which is always there (rows WA-27, WA-44, WA-65), and the federated ones that have this form.
+pub(super) fn all<V: Clone>(
+    shared: &Shared,
+    entitlement: &Entitlement,
+    form: fn(&HeldBundle) -> Option<&V>,
+) -> Option<HashMap<String, V>> {
     let holdings = shared.link.holdings.borrow();
-    let own = holdings.bundle(&shared.trust_domain).map(|own| form(own)).filter(|own| !own.is_empty())?;
+    let own = holdings.bundle(&shared.trust_domain).and_then(|own| form(own))?;
     let mut bundles = federated(&holdings, &entitlement.entries, &shared.trust_domain, form);
     bundles.insert(map_key(&shared.trust_domain), own.clone());
     Some(bundles)
@@ -64,16 +68,19 @@ fn all(shared: &Shared, entitlement: &Entitlement, form: fn(&HeldBundle) -> &Byt
 
 /// The bundles of foreign trust domains that these entries federate with: never the own one (row WA-25), and none that is empty, which
 /// would make a client refuse the whole message.
-pub(super) fn federated(
+pub(super) fn federated<V: Clone>(
     holdings: &Holdings,
     entries: &[Arc<Entry>],
     own: &TrustDomain,
-    form: fn(&HeldBundle) -> &Bytes,
-) -> HashMap<String, Bytes> {
+    form: fn(&HeldBundle) -> Option<&V>,
+) -> HashMap<String, V> {
     let foreign = entries.iter().flat_map(|entry| entry.federates_with()).filter(|trust_domain| *trust_domain != own);
     foreign
         .filter_map(|trust_domain| holdings.bundle(trust_domain))
-        .map(|bundle| (map_key(bundle.trust_domain()), form(bundle).clone()))
-        .filter(|(_, bytes)| !bytes.is_empty())
+        .filter_map(|bundle| Some((map_key(bundle.trust_domain()), form(bundle)?.clone())))
         .collect()
+}
+
+pub(super) fn unless_empty(bytes: &Bytes) -> Option<&Bytes> {
+    Some(bytes).filter(|bytes| !bytes.is_empty())
 }

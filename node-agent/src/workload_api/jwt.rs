@@ -11,7 +11,7 @@ use super::Shared;
 use super::caller::Caller;
 use super::entitlement::{Entitlement, no_identity};
 use super::hints::unique_hints;
-use super::svids::as_lack_of_identity;
+use super::leases::as_lack_of_identity;
 use crate::holdings::Entry;
 use crate::identity::{Held, Jwt, JwtRequest, Lease, Standing};
 

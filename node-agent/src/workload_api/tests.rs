@@ -1,5 +1,6 @@
 mod changes;
 mod tokens;
+mod wits;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use mayfly_proto::workload as wire;
 use mayfly_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApi as _;
 use mayfly_sdk::bundle::{JwtBundle, X509Bundle, X509BundleSet};
 use mayfly_sdk::x509::{Usage, X509Svid};
+use mayfly_sdk::{Reason, Refusal};
 use tonic::Code;
 
 use super::*;
@@ -350,16 +352,6 @@ async fn bundles_are_the_own_one_and_those_that_entries_federate_with() {
     assert_eq!(next(&mut x509).await.unwrap().bundles.len(), 1);
     node.issuer.state.change(|delta| delta.bundles = vec![newer]);
     assert_eq!(next(&mut x509).await.unwrap().bundles.len(), 2);
-    node.halt().await;
-}
-
-#[tokio::test]
-async fn the_wit_calls_are_not_implemented() {
-    let node = TestNode::in_sync().await;
-    let status = node.api.fetch_witsvid(TestNode::call(wire::WitsvidRequest::default())).await.map(drop).unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-    let status = node.api.fetch_wit_bundles(TestNode::call(wire::WitBundlesRequest {})).await.map(drop).unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
     node.halt().await;
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{JwtBundle, X509Bundle};
+use super::{JwtBundle, WitBundle, X509Bundle};
 use crate::id::TrustDomain;
 
 /// Something that is of exactly one trust domain.
@@ -17,6 +17,8 @@ pub struct BundleSet<B>(BTreeMap<TrustDomain, B>);
 pub type X509BundleSet = BundleSet<X509Bundle>;
 /// What JWT-SVIDs of several trust domains are verified with.
 pub type JwtBundleSet = BundleSet<JwtBundle>;
+/// What WIT-SVIDs of several trust domains are verified with.
+pub type WitBundleSet = BundleSet<WitBundle>;
 
 impl<B: OfTrustDomain> BundleSet<B> {
     /// A set without bundles, which trusts nobody.

@@ -2,7 +2,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::{BundleError, JwtAuthority, JwtBundle, MAX_BUNDLE_BYTES, OfTrustDomain, X509Bundle};
+use super::token::{OfJwtSvids, OfWitSvids};
+use super::{
+    BundleError, JwtAuthority, JwtBundle, MAX_BUNDLE_BYTES, OfTrustDomain, TokenUse, WitAuthority, WitBundle,
+    X509Bundle,
+};
 use crate::id::TrustDomain;
 use crate::json::{self, Object};
 use crate::jwk;
@@ -20,6 +24,8 @@ pub struct Bundle {
     pub x509: X509Bundle,
     /// What JWT-SVIDs are verified with.
     pub jwt: JwtBundle,
+    /// What WIT-SVIDs are verified with; empty where the trust domain does not issue any.
+    pub wit: WitBundle,
     /// `spiffe_sequence`: grows with every change of the content.
     pub sequence: Option<u64>,
     /// `spiffe_refresh_hint`: how often to fetch it again. `None` where it is missing or 0; a consumer then takes 300 s.
@@ -61,6 +67,7 @@ impl Ignored {
 enum Entry {
     X509(Authority),
     Jwt(JwtAuthority),
+    Wit(WitAuthority),
 }
 
 impl Bundle {
@@ -76,7 +83,28 @@ impl Bundle {
     pub fn new(x509: X509Bundle, jwt: JwtBundle) -> Self {
         let same = x509.trust_domain() == jwt.trust_domain();
         let jwt = if same { jwt } else { JwtBundle::empty(x509.trust_domain().clone()) };
-        Self { x509, jwt, sequence: None, refresh_hint: None }
+        let wit = WitBundle::empty(x509.trust_domain().clone());
+        Self { x509, jwt, wit, sequence: None, refresh_hint: None }
+    }
+
+    /// The same with keys of WIT-SVIDs, for whoever publishes it; those of another trust domain are left out.
+    ///
+    /// # Errors
+    /// [`BundleError::DuplicateKeyId`] if one of them has the `kid` of a key of JWT-SVIDs (WIT-SVID 6.1; row W-28).
+    pub fn with_wit(self, wit: WitBundle) -> Result<Self, BundleError> {
+        if wit.trust_domain() != self.trust_domain() {
+            return Ok(self);
+        }
+        if wit.authorities().iter().any(|authority| self.jwt.find(authority.key_id()).is_some()) {
+            return Err(BundleError::DuplicateKeyId);
+        }
+        Ok(Self { wit, ..self })
+    }
+
+    /// The same without keys of WIT-SVIDs, for those who refuse a whole bundle that has one.
+    #[must_use]
+    pub fn without_wit(self) -> Self {
+        Self { wit: WitBundle::empty(self.trust_domain().clone()), ..self }
     }
 
     /// Whose bundle it is.
@@ -98,17 +126,21 @@ impl Bundle {
     }
 
     pub(super) fn from_object(trust_domain: TrustDomain, document: &Object) -> Result<Self, BundleError> {
-        let (mut x509, mut jwt) = (Vec::new(), Vec::new());
+        let (mut x509, mut jwt, mut wit) = (Vec::new(), Vec::new(), Vec::new());
         for entry in keys_of(document)? {
             match read_entry(entry) {
                 Ok(Entry::X509(authority)) => x509.push(authority),
                 Ok(Entry::Jwt(authority)) => jwt.push(authority),
+                Ok(Entry::Wit(authority)) => wit.push(authority),
                 Err(why) => why.log(&trust_domain),
             }
         }
         let jwt = JwtBundle::new(trust_domain.clone(), jwt)?;
+        // A `kid` that a key of the other use has as well is the publisher's mistake (W-28), and means nothing here: nobody
+        // looks for a key without knowing for which kind of token.
+        let wit = WitBundle::new(trust_domain.clone(), wit)?;
         let bundle = Self::new(X509Bundle::new(trust_domain, x509), jwt);
-        Ok(Self { sequence: sequence(document)?, refresh_hint: refresh_hint(document)?, ..bundle })
+        Ok(Self { wit, sequence: sequence(document)?, refresh_hint: refresh_hint(document)?, ..bundle })
     }
 
     /// The SPIFFE form (rows BD-1, BD-11, BD-15, BD-20).
@@ -121,7 +153,8 @@ impl Bundle {
         let x509 = self.x509.authorities().iter().map(x509_jwk);
         let jwt = self.jwt.authorities().iter().map(JwtAuthority::to_jwk);
         let mut document = Object::new();
-        document.insert("keys".into(), x509.chain(jwt).map(Value::Object).collect());
+        let wit = self.wit.authorities().iter().map(WitAuthority::to_jwk);
+        document.insert("keys".into(), x509.chain(jwt).chain(wit).map(Value::Object).collect());
         if let Some(sequence) = self.sequence {
             document.insert("spiffe_sequence".into(), json!(sequence));
         }
@@ -141,7 +174,8 @@ fn read_entry(entry: &Value) -> Result<Entry, Ignored> {
     let entry = entry.as_object().ok_or(Ignored::NotAnObject)?;
     match entry.get("use").and_then(Value::as_str) {
         Some(X509_USE) => x509_entry(entry).map(Entry::X509),
-        Some(super::jwt::USE) => JwtAuthority::from_jwk(entry).map(Entry::Jwt),
+        Some(OfJwtSvids::USE) => JwtAuthority::from_jwk(entry).map(Entry::Jwt),
+        Some(OfWitSvids::USE) => WitAuthority::from_jwk(entry).map(Entry::Wit),
         _ => Err(Ignored::OtherUse),
     }
 }

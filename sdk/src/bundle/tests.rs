@@ -251,6 +251,61 @@ fn the_workload_api_form_of_anchors_is_der_after_der() {
     assert_eq!(X509Bundle::from_der(td(), &vec![0; MAX_BUNDLE_BYTES + 1]), Err(BundleError::TooLong));
 }
 
+fn wit_bundle(trust_domain: &str, keys: &[(&PrivateKey, &str)]) -> WitBundle {
+    let authority =
+        |(key, kid): &(&PrivateKey, &str)| WitAuthority::with_key_id(key.public_key().clone(), kid).unwrap();
+    WitBundle::new(trust_domain.parse().unwrap(), keys.iter().map(authority).collect()).unwrap()
+}
+
+/// Rows: W-28, BD-15, BD-17, BD-20.
+#[test]
+fn keys_of_wit_svids_are_published_under_names_that_nothing_else_in_the_bundle_has() {
+    let (bundle, _) = full();
+    let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+    let all = bundle.clone().with_wit(wit_bundle("td", &[(&key, "w")])).unwrap();
+    let document: Value = serde_json::from_str(&all.to_spiffe_json()).unwrap();
+    let entry = document["keys"].as_array().unwrap().iter().find(|entry| entry["use"] == "wit-svid").unwrap();
+    let names: Vec<_> = entry.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["crv", "kid", "kty", "use", "x", "y"]);
+    assert_eq!(entry["kid"], "w");
+    assert_eq!(Bundle::from_spiffe_json(td(), document.to_string().as_bytes()), Ok(all.clone()));
+    assert_eq!(all.without_wit(), bundle);
+
+    let taken = bundle.jwt.authorities()[0].key_id().to_owned();
+    let collision = bundle.clone().with_wit(wit_bundle("td", &[(&key, &taken)]));
+    assert_eq!(collision, Err(BundleError::DuplicateKeyId));
+    assert_eq!(bundle.clone().with_wit(wit_bundle("other", &[(&key, "w")])), Ok(bundle));
+    let two = json!({ "keys": [with(&jwt_entry("k"), "use", json!("wit-svid")), with(&jwt_entry("k"), "use", json!("wit-svid"))] });
+    assert_eq!(read(&two), Err(BundleError::DuplicateKeyId));
+}
+
+/// Rows: W-29, WA-44, WA-65, WA-66.
+#[test]
+fn each_kind_of_token_has_keys_of_its_own_in_every_form() {
+    let (jwt, wit) = (jwt_entry("k"), with(&jwt_entry("w"), "use", json!("wit-svid")));
+    let bundle = read(&json!({ "keys": [jwt, wit] })).unwrap();
+    let ids = |jwks: &str| {
+        let document: Value = serde_json::from_str(jwks).unwrap();
+        assert_eq!(document.as_object().unwrap().keys().collect::<Vec<_>>(), ["keys"]);
+        let entries = document["keys"].as_array().unwrap().clone();
+        entries.iter().map(|entry| (entry["kid"].clone(), entry["use"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&bundle.jwt.to_jwks()), [(json!("k"), json!("jwt-svid"))]);
+    assert_eq!(ids(&bundle.wit.to_jwks()), [(json!("w"), json!("wit-svid"))]);
+    let jwks = |entries: &[Value]| {
+        let set = json!({ "keys": entries }).to_string();
+        WitBundle::from_jwks(td(), set.as_bytes()).map(|bundle| bundle.authorities().len())
+    };
+    assert_eq!(jwks(&[wit.clone(), with(&wit, "use", Value::Null)]), Err(BundleError::DuplicateKeyId));
+    assert_eq!(jwks(&[with(&wit, "use", Value::Null)]), Ok(1));
+    for ignored in
+        [jwt, with(&wit, "use", json!("WIT-SVID")), with(&wit, "kid", Value::Null), with(&wit, "d", json!("A"))]
+    {
+        assert_eq!(jwks(std::slice::from_ref(&ignored)), Ok(0), "{ignored}");
+    }
+    assert_eq!(WitBundle::from_jwks(td(), b"{}"), Err(BundleError::NoKeys));
+}
+
 /// Rows: X-22.
 #[test]
 fn halves_of_two_trust_domains_do_not_become_one_bundle() {
@@ -314,13 +369,16 @@ fn a_map_is_read_whole_or_not_at_all() {
 proptest! {
     #[test]
     fn no_document_makes_the_readers_panic(
-        text in r#"\{"(keys|trust_domains)":(\[\{"(kty|use|kid)":"(EC|RSA|x509-svid|jwt-svid)"\}\]|\{"td":\{"keys":\[\]\}\})\}|\PC*"#,
+        text in r#"\{"(keys|trust_domains)":(\[\{"(kty|use|kid)":"(EC|RSA|x509-svid|jwt-svid|wit-svid)"\}\]|\{"td":\{"keys":\[\]\}\})\}|\PC*"#,
     ) {
         if let Ok(bundle) = Bundle::from_spiffe_json(td(), text.as_bytes()) {
             prop_assert_eq!(Bundle::from_spiffe_json(td(), bundle.to_spiffe_json().as_bytes()), Ok(bundle));
         }
         if let Ok(bundle) = JwtBundle::from_jwks(td(), text.as_bytes()) {
             prop_assert_eq!(JwtBundle::from_jwks(td(), bundle.to_jwks().as_bytes()), Ok(bundle));
+        }
+        if let Ok(bundle) = WitBundle::from_jwks(td(), text.as_bytes()) {
+            prop_assert_eq!(WitBundle::from_jwks(td(), bundle.to_jwks().as_bytes()), Ok(bundle));
         }
         if let Ok(map) = BundleMap::from_json(text.as_bytes()) {
             prop_assert_eq!(BundleMap::from_json(map.to_json().as_bytes()), Ok(map));

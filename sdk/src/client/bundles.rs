@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
-use mayfly_proto::workload::{JwtBundlesRequest, JwtBundlesResponse, X509BundlesRequest, X509BundlesResponse};
+use mayfly_proto::workload::{
+    JwtBundlesRequest, JwtBundlesResponse, WitBundlesRequest, WitBundlesResponse, X509BundlesRequest,
+    X509BundlesResponse,
+};
 use tonic::{Status, Streaming};
 
 use super::context::{bundle_key, invalid};
 use super::{Material, WorkloadClient};
-use crate::bundle::{BundleError, BundleSet, JwtBundle, JwtBundleSet, OfTrustDomain, X509Bundle, X509BundleSet};
+use crate::bundle::{
+    BundleError, BundleSet, JwtBundle, JwtBundleSet, OfTrustDomain, WitBundle, WitBundleSet, X509Bundle, X509BundleSet,
+};
 use crate::id::TrustDomain;
 use crate::reason::Refusal;
 
@@ -37,6 +42,19 @@ impl Material for JwtBundleSet {
 
     fn decode(message: JwtBundlesResponse) -> Result<Self, Refusal> {
         set(&message.bundles, JwtBundle::from_jwks)
+    }
+}
+
+impl Material for WitBundleSet {
+    type Message = WitBundlesResponse;
+    const CALL: &'static str = "FetchWITBundles";
+
+    async fn open(client: &WorkloadClient) -> Result<Streaming<WitBundlesResponse>, Status> {
+        client.api().fetch_wit_bundles(WitBundlesRequest {}).await.map(tonic::Response::into_inner)
+    }
+
+    fn decode(message: WitBundlesResponse) -> Result<Self, Refusal> {
+        set(&message.bundles, WitBundle::from_jwks)
     }
 }
 

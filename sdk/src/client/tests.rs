@@ -5,3 +5,4 @@ mod calls;
 mod contexts;
 mod following;
 mod reconnecting;
+mod wits;

@@ -66,3 +66,87 @@ fn private_and_symmetric_keys_are_told_apart() {
     assert!(is_secret(&read(r#"{"kty":"EC","crv":"P-256","x":"","y":"","d":"AA"}"#)));
     assert!(!is_secret(&read(r#"{"kty":"EC","crv":"P-256","x":"","y":""}"#)));
 }
+
+/// Rows: WA-63.
+#[test]
+fn private_keys_are_read_back_from_their_text() {
+    for (kind, curve) in
+        [(KeyAlgorithm::EcP256, "P-256"), (KeyAlgorithm::EcP384, "P-384"), (KeyAlgorithm::EcP521, "P-521")]
+    {
+        let key = PrivateKey::generate(kind).unwrap();
+        let jwk = read(&private_text(&key).unwrap());
+        let names: Vec<_> = jwk.keys().map(String::as_str).collect();
+        assert_eq!((names, jwk["crv"].as_str()), (vec!["alg", "crv", "d", "kty", "x", "y"], Some(curve)));
+        assert!(is_secret(&jwk));
+        let again = private_key(&jwk).unwrap();
+        assert_eq!(again.public_key(), key.public_key());
+        assert_eq!(again.expose_ec_number(), key.expose_ec_number());
+    }
+    for kind in [KeyAlgorithm::Rsa2048, KeyAlgorithm::Ed25519] {
+        assert_eq!(private_text(&PrivateKey::generate(kind).unwrap()).unwrap_err(), KeyError::Unsupported);
+    }
+}
+
+#[test]
+fn private_numbers_that_are_not_those_of_the_key_are_refused() {
+    let (key, other) =
+        (PrivateKey::generate(KeyAlgorithm::EcP256).unwrap(), PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
+    let good = read(&private_text(&key).unwrap());
+    assert!(private_key(&good).is_ok());
+    let change = |name: &str, value: Value| {
+        let mut jwk = good.clone();
+        jwk.insert(name.into(), value);
+        private_key(&jwk).unwrap_err()
+    };
+    let theirs = read(&private_text(&other).unwrap());
+    assert_eq!(change("d", theirs["d"].clone()), KeyError::Malformed);
+    for d in [json!(""), json!("AA"), json!(1), json!(encode(&[0; 32])), json!(encode(&[0xff; 32])), json!("!")] {
+        assert_eq!(change("d", d.clone()), KeyError::Malformed, "{d}");
+    }
+    assert_eq!(change("kty", json!("OKP")), KeyError::Unsupported);
+    let mut public = good;
+    public.remove("d");
+    assert_eq!(private_key(&public).unwrap_err(), KeyError::Malformed, "a public key is none");
+}
+
+/// Rows: WA-63.
+#[test]
+fn private_rsa_keys_of_other_agents_are_read() {
+    let key = PrivateKey::generate(KeyAlgorithm::Rsa2048).unwrap();
+    let jwk = rsa_jwk(&key);
+    assert_eq!(private_key(&jwk).unwrap().public_key(), key.public_key());
+    for name in ["d", "p", "qi"] {
+        let mut without = jwk.clone();
+        without.remove(name);
+        assert_eq!(private_key(&without).unwrap_err(), KeyError::Malformed, "{name}");
+    }
+    let mut foreign = rsa_jwk(&PrivateKey::generate(KeyAlgorithm::Rsa2048).unwrap());
+    foreign.insert("n".into(), jwk["n"].clone());
+    assert_eq!(private_key(&foreign).unwrap_err(), KeyError::Malformed);
+    let mut three_primes = jwk;
+    three_primes.insert("oth".into(), json!([]));
+    assert_eq!(private_key(&three_primes).unwrap_err(), KeyError::Unsupported);
+}
+
+/// The numbers of a key, taken out of its PKCS#8 by hand.
+fn rsa_jwk(key: &PrivateKey) -> Object {
+    fn content(der: &[u8]) -> (&[u8], &[u8]) {
+        let (len, head) = match der[1] {
+            0x82 => (usize::from(der[2]) << 8 | usize::from(der[3]), 4),
+            0x81 => (usize::from(der[2]), 3),
+            len => (usize::from(len), 2),
+        };
+        der[head..].split_at(len)
+    }
+    let (info, _) = content(key.expose_pkcs8());
+    let (_, after_version) = content(info);
+    let (_, octets) = content(after_version);
+    let (mut rest, _) = content(content(octets).0);
+    let mut jwk = members(key.public_key());
+    for name in ["version", "n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+        let (number, after) = content(rest);
+        jwk.insert(name.into(), json!(encode(significant(number))));
+        rest = after;
+    }
+    jwk
+}

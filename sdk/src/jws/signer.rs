@@ -29,10 +29,31 @@ impl Signer {
     /// # Errors
     /// [`KeyError::Mismatch`] if the key is not one for the algorithm.
     pub fn with_key_id(key: &PrivateKey, algorithm: JwsAlgorithm, typ: &str, key_id: &str) -> Result<Self, KeyError> {
+        Self::with_header(
+            key,
+            algorithm,
+            key_id,
+            &serde_json::json!({ "alg": algorithm.name(), "kid": key_id, "typ": typ }),
+        )
+    }
+
+    /// Like [`Signer::new`], for tokens whose reader knows the key from elsewhere: without `kid`.
+    ///
+    /// # Errors
+    /// [`KeyError::Mismatch`] if the key is not one for the algorithm.
+    pub fn without_key_id(key: &PrivateKey, algorithm: JwsAlgorithm, typ: &str) -> Result<Self, KeyError> {
+        Self::with_header(key, algorithm, "", &serde_json::json!({ "alg": algorithm.name(), "typ": typ }))
+    }
+
+    fn with_header(
+        key: &PrivateKey,
+        algorithm: JwsAlgorithm,
+        key_id: &str,
+        header: &serde_json::Value,
+    ) -> Result<Self, KeyError> {
         if !algorithm.fits(key.public_key().key_type()) {
             return Err(KeyError::Mismatch);
         }
-        let header = serde_json::json!({ "alg": algorithm.name(), "kid": key_id, "typ": typ });
         Ok(Self {
             key: key.signing_key(algorithm.signature())?,
             algorithm,
@@ -61,7 +82,7 @@ impl Signer {
         self.algorithm
     }
 
-    /// The `kid` of its tokens.
+    /// The `kid` of its tokens; empty where they have none.
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id

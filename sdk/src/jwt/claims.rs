@@ -1,6 +1,7 @@
 use serde_json::Value;
 
 use super::{JwtError, MAX_AUDIENCES};
+use crate::claims::{subject, time};
 use crate::id::SpiffeId;
 use crate::json::Object;
 use crate::time::Timestamp;
@@ -65,14 +66,6 @@ impl UnverifiedJwt {
     }
 }
 
-pub(super) fn subject(claims: &Object) -> Result<SpiffeId, JwtError> {
-    let subject = claims.get("sub").and_then(Value::as_str).ok_or(JwtError::NoSubject)?;
-    if subject.is_empty() {
-        return Err(JwtError::NoSubject);
-    }
-    subject.parse().map_err(JwtError::BadSubject)
-}
-
 /// One text, or a list of texts (decision K6); none of them empty.
 fn audience(claims: &Object) -> Result<Vec<String>, JwtError> {
     let one = |value: &Value| match value {
@@ -84,18 +77,4 @@ fn audience(claims: &Object) -> Result<Vec<String>, JwtError> {
         Some(text @ Value::String(_)) => Ok(vec![one(text)?]),
         _ => Err(JwtError::BadAudience),
     }
-}
-
-/// A `NumericDate` (RFC 7519 2): a number of seconds, of which a fraction is dropped.
-fn time(claims: &Object, name: &str) -> Result<Option<Timestamp>, JwtError> {
-    let Some(value) = claims.get(name) else { return Ok(None) };
-    let seconds = value.as_i64().or_else(|| value.as_f64().and_then(whole)).ok_or(JwtError::BadTime)?;
-    if seconds < 0 { Err(JwtError::BadTime) } else { Ok(Some(Timestamp::from_unix_s(seconds))) }
-}
-
-fn whole(seconds: f64) -> Option<i64> {
-    // Within 2^53 every whole number is exact; a time beyond it is no time.
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    #[expect(clippy::cast_possible_truncation, reason = "within 2^53, and the fraction is to be dropped")]
-    (0.0..EXACT).contains(&seconds).then_some(seconds as i64)
 }

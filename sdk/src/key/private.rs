@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
@@ -75,6 +75,35 @@ impl PrivateKey {
             candidates.into_iter().find_map(|kind| Pair::parse(pkcs8, kind, SignatureAlgorithm::for_x509(kind)).ok());
         let public = pair.ok_or(KeyError::Malformed)?.public_key()?;
         Ok(Self { pkcs8: Arc::new(Zeroizing::new(pkcs8.to_vec())), public })
+    }
+
+    /// The key of a point on a curve and its private number, which has the full length of the field.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] if the number is not that of the point, [`KeyError::Unsupported`] for other types of key.
+    pub(crate) fn from_ec_number(public: &PublicKey, number: &[u8]) -> Result<Self, KeyError> {
+        let key_type = public.key_type();
+        let signer = SignatureAlgorithm::for_x509(key_type).ec_signer(key_type).ok_or(KeyError::Unsupported)?;
+        // What an SPKI of a curve ends with: the uncompressed point (RFC 5480 2.2).
+        let length = 2 * number.len() + 1;
+        let point = public.spki().len().checked_sub(length).and_then(|start| public.spki().get(start..));
+        let point = point.ok_or(KeyError::Malformed)?;
+        let pair = EcdsaKeyPair::from_private_key_and_public_key(signer, number, point);
+        let pkcs8 = pair.ok().ok_or(KeyError::Malformed)?.to_pkcs8v1().ok().ok_or(KeyError::Failed)?;
+        Self::from_pkcs8(pkcs8.as_ref())
+    }
+
+    /// The private number of a key on a curve, in the full length of the field.
+    ///
+    /// # Errors
+    /// [`KeyError::Unsupported`] for other types of key.
+    pub(crate) fn expose_ec_number(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let key_type = self.public.key_type();
+        let Pair::Ec(pair) = Pair::parse(&self.pkcs8, key_type, SignatureAlgorithm::for_x509(key_type))? else {
+            return Err(KeyError::Unsupported);
+        };
+        let number: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().ok().ok_or(KeyError::Failed)?;
+        Ok(Zeroizing::new(number.as_ref().to_vec()))
     }
 
     /// The key itself, as unencrypted PKCS#8 in DER. Whoever calls this answers for where the bytes go.

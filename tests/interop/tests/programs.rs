@@ -29,20 +29,29 @@ const LOAD_S: &str = "28";
 fn nginx_serves_through_rotations() {
     let Some(nginx) = tool(&["/usr/sbin/nginx"]) else { return };
     let place = Place::new(&[]);
-    let config = format!(
-        "daemon off; master_process on; user root; pid {0}/nginx.pid; error_log {0}/nginx.log;
-         events {{}}
-         http {{ access_log off; client_body_temp_path {0}/t1; proxy_temp_path {0}/t2; fastcgi_temp_path {0}/t3; uwsgi_temp_path {0}/t4; scgi_temp_path {0}/t5;
-           server {{ listen {1}:4430 ssl; ssl_certificate {0}/svid/svid.pem; ssl_certificate_key {0}/svid/key.pem;
-             ssl_client_certificate {0}/svid/bundle.pem; ssl_verify_client on; ssl_verify_depth 3; location / {{ return 200 'ok'; }} }} }}",
-        place.dir().display(),
-        place.rig.ip()
+    let (dir, ip) = (place.dir().display().to_string(), place.rig.ip().to_owned());
+    // What the sample passes requests on to is the second server here.
+    let sample = place.sample(
+        "nginx.conf",
+        &[
+            ("listen 443", &format!("listen {ip}:4430")),
+            ("127.0.0.1:8080", &format!("{ip}:8080")),
+            ("/run/web/tls", &format!("{dir}/svid")),
+        ],
     );
-    let file = place.file("nginx.conf", &config);
-    let mut command = Command::new(nginx);
+    let config = format!(
+        "daemon off; master_process on; user root; pid {dir}/nginx.pid; error_log {dir}/nginx.log;
+         events {{}}
+         http {{ access_log off; client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3; uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;
+           include {sample};
+           server {{ listen {ip}:8080; location / {{ return 200 'ok'; }} }} }}",
+        sample = sample.file.display(),
+    );
+    let file = place.file("main.conf", &config);
+    let mut command = Command::new(&nginx);
     command.arg("-c").arg(&file).arg("-e").arg(place.dir().join("nginx.log"));
-    let server = place.start(command, "nginx", 4430);
-    place.keep("svid", Some(&format!("kill -HUP {}", server.id())));
+    let _server = place.start(command, "nginx", 4430);
+    place.keep_as(&sample, "nginx -s reload", &format!("{} -c {} -s reload", nginx.display(), file.display()));
     place.load("http", 4430);
 }
 
@@ -52,19 +61,18 @@ fn redis_serves_through_rotations() {
     let Some(cli) = tool(&["/usr/bin/redis-cli"]) else { return };
     let place = Place::new(&[]);
     let dir = place.dir().display().to_string();
-    let socket = format!("{dir}/redis.sock");
-    let config = format!(
-        "bind {}\nport 0\ntls-port 4430\ntls-auth-clients yes\ntls-cert-file {dir}/svid/svid.pem\ntls-key-file {dir}/svid/key.pem\ntls-ca-cert-file {dir}/svid/bundle.pem\nunixsocket {socket}\nsave \"\"\ndir {dir}\n",
-        place.rig.ip()
+    let sample = place.sample(
+        "redis.conf",
+        &[
+            ("tls-port 6379", "tls-port 4430"),
+            ("/run/redis/tls", &format!("{dir}/svid")),
+            ("/run/redis/redis.sock", &format!("{dir}/redis.sock")),
+        ],
     );
     let mut command = Command::new(redis);
-    command.arg(place.file("redis.conf", &config));
+    command.arg(&sample.file).args(["--bind", place.rig.ip(), "--dir", &dir, "--save", ""]);
     let _server = place.start(command, "redis", 4430);
-    let reload = format!(
-        "{} -s {socket} CONFIG SET tls-cert-file {dir}/svid/svid.pem tls-key-file {dir}/svid/key.pem tls-ca-cert-file {dir}/svid/bundle.pem",
-        cli.display()
-    );
-    place.keep("svid", Some(&reload));
+    place.keep_as(&sample, "redis-cli", &cli.display().to_string());
     place.load("redis", 4430);
 }
 
@@ -72,16 +80,18 @@ fn redis_serves_through_rotations() {
 fn nats_serves_through_rotations_and_refuses_another_spiffe_id() {
     let Some(nats) = tool(&["/usr/sbin/nats-server", "/usr/bin/nats-server"]) else { return };
     let place = Place::new(&["other"]);
-    let dir = place.dir().display().to_string();
-    let config = format!(
-        "listen: \"{}:4430\"\ntls {{ cert_file: \"{dir}/svid/svid.pem\", key_file: \"{dir}/svid/key.pem\", ca_file: \"{dir}/svid/bundle.pem\", verify_and_map: true }}\nauthorization {{ users: [ {{ user: \"spiffe://{}/interop\" }} ] }}\n",
-        place.rig.ip(),
-        place.rig.trust_domain
+    let sample = place.sample(
+        "nats.conf",
+        &[
+            ("0.0.0.0:4222", &format!("{}:4430", place.rig.ip())),
+            ("/run/nats/tls", &format!("{}/svid", place.dir().display())),
+            ("spiffe://example.org/web", &format!("spiffe://{}/interop", place.rig.trust_domain)),
+        ],
     );
     let mut command = Command::new(nats);
-    command.arg("-c").arg(place.file("nats.conf", &config));
+    command.arg("-c").arg(&sample.file);
     let server = place.start(command, "nats", 4430);
-    place.keep("svid", Some(&format!("kill -HUP {}", server.id())));
+    place.keep_as(&sample, "systemctl reload nats-server", &format!("kill -HUP {}", server.id()));
     place.load("nats", 4430);
     place.write("other", "other");
     let report = place.run_load("nats", 4430, "other", "1");
@@ -104,24 +114,24 @@ fn postgresql_serves_through_rotations() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let hba = place.file("hba.conf", "hostssl all all all trust clientcert=verify-ca\n");
+    let sample = place.sample("postgresql.conf", &[("/run/pgtls", &format!("{dir}/svid"))]);
+    // The load has no password.
+    let (_, hba) = sample.comment.split_once("in pg_hba.conf: ").expect("the line for pg_hba.conf");
+    let hba = place.file("hba.conf", &format!("{}\n", hba.trim().replace("scram-sha-256", "trust")));
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(postgres);
     for setting in [
+        format!("config_file={}", sample.file.display()),
         format!("listen_addresses={}", place.rig.ip()),
         "port=4430".to_owned(),
         format!("unix_socket_directories={dir}/data"),
         format!("hba_file={}", hba.display()),
-        "ssl=on".to_owned(),
-        format!("ssl_cert_file={dir}/svid/svid.pem"),
-        format!("ssl_key_file={dir}/svid/key.pem"),
-        format!("ssl_ca_file={dir}/svid/bundle.pem"),
     ] {
         command.args(["-c", &setting]);
     }
     command.args(["-D", &format!("{dir}/data")]);
     let server = place.start(command, "postgres", 4430);
-    place.keep("svid", Some(&format!("kill -HUP {}", server.id())));
+    place.keep_as(&sample, "systemctl reload postgresql", &format!("kill -HUP {}", server.id()));
     place.load("postgres", 4430);
 }
 
@@ -138,16 +148,37 @@ fn envoy_serves_through_rotations_by_incremental_secret_discovery() {
 fn envoy(kind: &str) {
     let Some(envoy) = tool(&["MAYFLY_TEST_ENVOY", "target/test-env/envoy"]) else { return };
     let place = Place::new(&[]);
-    let config = std::fs::read_to_string(repository().join("deploy/samples/envoy.yaml")).unwrap();
-    let config = config
-        .replace("/run/mayfly/agent/api.sock", place.rig.socket("a").to_str().unwrap())
-        .replace("0.0.0.0", place.rig.ip())
-        .replace("api_type: GRPC", kind);
+    let sample = place.sample(
+        "envoy.yaml",
+        &[
+            ("/run/mayfly/agent/api.sock", place.rig.socket("a").to_str().unwrap()),
+            ("0.0.0.0", place.rig.ip()),
+            ("api_type: GRPC", kind),
+        ],
+    );
     let mut command = Command::new(envoy);
     command.args(["--disable-hot-restart", "--concurrency", "1", "-l", "warning", "-c"]);
-    command.arg(place.file("envoy.yaml", &config));
-    let _server = place.start(command, "envoy", 8443 + 1000);
-    place.load("http", 8443 + 1000);
+    command.arg(&sample.file);
+    let _server = place.start(command, "envoy", 9443);
+    place.load("http", 9443);
+}
+
+/// A sample of `deploy/samples` as it is tried: what is published, with names and places of this test.
+struct Sample {
+    file: PathBuf,
+    /// Its comments, as one line.
+    comment: String,
+}
+
+impl Sample {
+    /// The words of the command in its comments that keeps its files current; what is quoted is one word.
+    fn keeper(&self) -> Vec<String> {
+        let (_, command) = self.comment.split_once("mayfly svid x509 watch ").expect("how the files are kept current");
+        let mut parts = command.split('\'');
+        let mut words: Vec<_> = parts.next().unwrap().split_whitespace().map(str::to_owned).collect();
+        words.extend(parts.next().map(|quoted| quoted.split_whitespace().collect::<Vec<_>>().join(" ")));
+        words
+    }
 }
 
 /// A rig with the entry `interop`, whose files are kept current in `svid` and for the load in `client`.
@@ -171,7 +202,7 @@ impl Place {
         let more = more.iter().map(ToString::to_string).collect();
         let place = Self { keepers: std::cell::RefCell::default(), rig, more };
         place.write("interop", "svid");
-        place.keep("client", None);
+        place.keep("client");
         place
     }
 
@@ -183,6 +214,28 @@ impl Place {
         let path = self.dir().join(name);
         std::fs::write(&path, content).unwrap();
         path
+    }
+
+    /// A sample with these texts in the place of those, each of which must be in it.
+    fn sample(&self, name: &str, places: &[(&str, &str)]) -> Sample {
+        let mut text = std::fs::read_to_string(repository().join("deploy/samples").join(name)).unwrap();
+        for (published, here) in places {
+            assert!(text.contains(published), "{name} says nothing of {published}");
+            text = text.replace(published, here);
+        }
+        let comments = text.lines().filter_map(|line| line.strip_prefix('#'));
+        let comment = comments.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+        Sample { file: self.file(name, &text), comment }
+    }
+
+    /// Keeps the files of a sample current by the command that it names, with `here` in the place of the part `published`.
+    fn keep_as(&self, sample: &Sample, published: &str, here: &str) {
+        let words = sample.keeper();
+        assert!(words.iter().any(|word| word.contains(published)), "{published}: {words:?}");
+        let mut command = Command::new(mayfly());
+        command.args(["svid", "x509", "watch"]).args(words.iter().map(|word| word.replace(published, here)));
+        command.env("SPIFFE_ENDPOINT_SOCKET", self.rig.endpoint("a"));
+        self.keepers.borrow_mut().push(Daemon::start(command, self.dir().join("svid.log")));
     }
 
     fn svid(&self, verb: &str, name: &str, dir: &str) -> Command {
@@ -202,12 +255,9 @@ impl Place {
         assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     }
 
-    /// Keeps the files in a directory current, as an operator would.
-    fn keep(&self, dir: &str, on_update: Option<&str>) {
-        let mut command = self.svid("watch", "interop", dir);
-        if let Some(words) = on_update {
-            command.args(["--on-update", words]);
-        }
+    /// Keeps the files in a directory current.
+    fn keep(&self, dir: &str) {
+        let command = self.svid("watch", "interop", dir);
         self.keepers.borrow_mut().push(Daemon::start(command, self.dir().join(format!("{dir}.log"))));
         eventually("the files are written", 20, || self.dir().join(dir).join("bundle.pem").exists().then_some(()));
     }

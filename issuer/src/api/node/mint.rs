@@ -1,15 +1,16 @@
-//! `MintX509` and `MintJwt`: batches in, one outcome an item out.
+//! `MintX509`, `MintJwt` and `MintWit`: batches in, one outcome an item out.
 
 use bytes::Bytes;
 use mayfly_proto::node::{
-    JwtIssue, MintJwtRequest, MintJwtResponse, MintX509Request, MintX509Response, MintedJwt, MintedX509, Refused,
-    Subject, X509Issue, minted_jwt, minted_x509,
+    JwtIssue, MintJwtRequest, MintJwtResponse, MintWitRequest, MintWitResponse, MintX509Request, MintX509Response,
+    MintedJwt, MintedWit, MintedX509, Refused, Subject, WitIssue, X509Issue, minted_jwt, minted_wit, minted_x509,
 };
 use mayfly_sdk::{InstanceId, PublicKey, Reason, Refusal, Retry};
 
 use super::{Inner, renew::request_id};
 use crate::{
-    mint::{JwtProfile, JwtRequest, Request, X509Profile, X509Request},
+    authority::AuthorityError,
+    mint::{JwtProfile, JwtRequest, Request, WitProfile, WitRequest, X509Profile, X509Request},
     registry::{AssertedFacts, Uid},
     store::NodeRow,
 };
@@ -77,6 +78,40 @@ impl Inner {
             MintedJwt { outcome: Some(outcome) }
         });
         Ok(MintJwtResponse { items: items.collect() })
+    }
+
+    pub(super) async fn mint_wit(&self, node: &NodeRow, request: MintWitRequest) -> Result<MintWitResponse, Refusal> {
+        if self.minter.authorities.snapshot().wit().is_none() {
+            return Err(AuthorityError::WitOff.into());
+        }
+        self.check_batch(request.items.len())?;
+        let urgency = request.items.iter().map(|item| item.remaining_s).min().unwrap_or_default();
+        let items = request
+            .items
+            .into_iter()
+            .map(|item| {
+                let wanted = PublicKey::from_spki(&item.public_key).map_err(Refusal::from);
+                read(&item.request_id, item.subject, wanted.map(|public_key| WitRequest { public_key }))
+            })
+            .collect();
+        let outcomes = self.minter.mint::<WitProfile>(node, items, urgency).await?;
+        let items = outcomes.into_iter().map(|outcome| {
+            let outcome = match outcome {
+                Ok(issued) => {
+                    self.metrics.issued("wit");
+                    minted_wit::Outcome::Svid(WitIssue {
+                        spiffe_id: issued.credential.spiffe_id.to_string(),
+                        token: issued.credential.token,
+                        lifetime_s: issued.lifetime_s,
+                        renew_after_s: issued.renew_after_s,
+                        jti: issued.serial.to_string(),
+                    })
+                }
+                Err(refusal) => minted_wit::Outcome::Refused(self.refused_item("mint_wit", node, &refusal)),
+            };
+            MintedWit { outcome: Some(outcome) }
+        });
+        Ok(MintWitResponse { items: items.collect() })
     }
 
     fn check_batch(&self, items: usize) -> Result<(), Refusal> {

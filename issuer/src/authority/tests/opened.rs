@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_sdk::bundle::{Bundle, JwtBundleSet, X509BundleSet};
+use mayfly_sdk::bundle::{Bundle, JwtBundleSet, WitBundleSet, X509BundleSet};
 use mayfly_sdk::jwt::{Audience, Options};
 use mayfly_sdk::time::ClockHand;
 use mayfly_sdk::x509::Usage;
-use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, Serial, Timestamp, TrustDomain, Ttl};
+use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, Serial, Timestamp, TrustDomain, Ttl, WitSvid};
 
 use super::fake::{FakeNodes, FakeStore};
 use crate::authority::{
-    Authorities, AuthorityError, JwtPlan, LeafPlan, Place, Rotation, Settings, SignedJwt, SignedX509, open,
+    Authorities, AuthorityError, JwtPlan, LeafPlan, Place, Rotation, Settings, SignedJwt, SignedWit, SignedX509,
+    WitPlan, open,
 };
 
 pub(super) const START: Timestamp = Timestamp::from_unix_s(1_800_000_000);
@@ -88,13 +89,35 @@ impl World {
         }
     }
 
-    /// Signs one of each and verifies both with the bundle that is published.
+    pub(super) fn wit(&self, ttl: Ttl) -> WitPlan {
+        WitPlan {
+            spiffe_id: "spiffe://td.test/a/workload".parse().unwrap(),
+            public_key: self.key.public_key().clone(),
+            ttl,
+            jti: Serial::generate(self.clock.now_ms()).unwrap(),
+            now: self.clock.now(),
+        }
+    }
+
+    /// As whoever holds the key that the token is bound to.
+    pub(super) fn verify_wit(&self, svid: &SignedWit, bundle: &Bundle) -> Result<(), String> {
+        let bundles = WitBundleSet::from(bundle.wit.clone());
+        let held = WitSvid::new(&svid.token, self.key.clone()).map_err(|error| error.to_string())?;
+        assert_eq!(*held.spiffe_id(), svid.spiffe_id);
+        held.check_issued(&bundles, self.clock.now()).map_err(|error| error.to_string())
+    }
+
+    /// Signs one of each and verifies all with the bundle that is published.
     pub(super) async fn sign_and_verify(&self, issuer: &Issuer) {
         let x509 = issuer.authorities.sign_x509(&self.leaf(Ttl::from_s(900))).await.unwrap();
         let jwt = issuer.authorities.sign_jwt(&self.token(Ttl::from_s(300))).await.unwrap();
         let bundle = bundle_of(issuer);
         verify_x509(&x509, &bundle, self.clock.now()).unwrap();
         verify_jwt(&jwt, &bundle, self.clock.now()).unwrap();
+        if self.settings.wit {
+            let wit = issuer.authorities.sign_wit(&self.wit(Ttl::from_s(900))).await.unwrap();
+            self.verify_wit(&wit, &bundle).unwrap();
+        }
     }
 }
 

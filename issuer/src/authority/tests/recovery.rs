@@ -13,7 +13,7 @@ async fn live(world: &World) -> Result<Issuer, AuthorityError> {
     let actor: Arc<str> = "uid:0".into();
     let mut issuer = world.start().await?;
     let mut keeper = issuer.rotation;
-    for kind in [SlotKind::Jwt, SlotKind::X509Root] {
+    for kind in [SlotKind::Jwt, SlotKind::Wit, SlotKind::X509Root] {
         let find = |state| {
             let views = issuer.authorities.list();
             views.into_iter().find(|view| view.kind == kind && view.state == state).map(|view| view.id)
@@ -66,13 +66,18 @@ impl crate::authority::Rotation {
 
 #[tokio::test]
 async fn whatever_was_being_changed_when_the_process_died_the_next_one_signs_and_goes_on() {
-    let whole = World::new();
+    let world = || {
+        let mut world = World::new();
+        world.settings.wit = true;
+        world
+    };
+    let whole = world();
     live(&whole).await.unwrap();
     let changes = whole.store.commits();
     assert!(changes > 12, "{changes} changes");
     for at in 0..changes {
         for death in [Death::Before(at), Death::After(at)] {
-            let world = World::new();
+            let world = world();
             world.store.die(Some(death));
             let died = live(&world).await;
             assert!(died.is_err(), "{death:?} of {changes}");

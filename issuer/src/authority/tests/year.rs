@@ -6,7 +6,7 @@ use mayfly_sdk::bundle::Bundle;
 use mayfly_sdk::{Revision, Timestamp, Ttl};
 
 use super::opened::{HOUR, Issuer, World, bundle_of, read_bundle, verify_jwt, verify_x509};
-use crate::authority::{SignedJwt, SignedX509};
+use crate::authority::{SignedJwt, SignedWit, SignedX509};
 use crate::store::{SlotKind, SlotState};
 
 /// Nodes take this long to acknowledge what is published.
@@ -20,18 +20,21 @@ struct Node {
     coming: VecDeque<(Timestamp, Revision, Bundle)>,
 }
 
-/// Rows: BD-4, BD-22, J-25.
+/// Rows: BD-4, BD-17, BD-22, J-25, W-2.
 #[tokio::test]
 async fn two_months_pass_without_a_gap_and_with_every_key_published_before_it_signs() {
     let mut world = World::new();
     world.settings.root_life = Ttl::from_s(60 * 24 * HOUR);
+    world.settings.wit = true;
     pass(&world, 62).await;
 }
 
 #[tokio::test]
 #[ignore = "half a minute of CPU: tests/full runs it"]
 async fn a_year_passes_without_a_gap_and_with_every_key_published_before_it_signs() {
-    pass(&World::new(), 370).await;
+    let mut world = World::new();
+    world.settings.wit = true;
+    pass(&world, 370).await;
 }
 
 /// Days pass, of which the root lives all but a few.
@@ -42,7 +45,7 @@ async fn pass(world: &World, days: u32) {
         .into_iter()
         .map(|(name, delay)| Node { name, delay: Ttl::from_s(delay), bundle: first.clone(), coming: VecDeque::new() })
         .collect();
-    let mut outstanding: VecDeque<(SignedX509, SignedJwt)> = VecDeque::new();
+    let mut outstanding: VecDeque<(SignedX509, SignedJwt, SignedWit)> = VecDeque::new();
     let (mut seen, mut kids, mut intermediates) = (Revision::default(), 0, 0);
     let (mut last_sequence, mut last_bundle) = (0, None);
     let end = world.clock.now().saturating_add(Ttl::from_s(days * 24 * HOUR));
@@ -67,7 +70,7 @@ async fn pass(world: &World, days: u32) {
         if snapshot.revision() > seen {
             seen = snapshot.revision();
             let bundle = read_bundle(snapshot.bundle().document());
-            let content = (bundle.x509.clone(), bundle.jwt.clone());
+            let content = (bundle.x509.clone(), bundle.jwt.clone(), bundle.wit.clone());
             assert_eq!(last_bundle.as_ref() == Some(&content), last_sequence == snapshot.bundle().sequence());
             assert!(snapshot.bundle().sequence() >= last_sequence);
             (last_sequence, last_bundle) = (snapshot.bundle().sequence(), Some(content));
@@ -80,19 +83,25 @@ async fn pass(world: &World, days: u32) {
         // What is signed now holds at the slowest node, with the bundle that it has now.
         let x509 = issuer.authorities.sign_x509(&world.leaf(issuer.authorities.longest_x509_ttl())).await.unwrap();
         let jwt = issuer.authorities.sign_jwt(&world.token(issuer.authorities.longest_jwt_ttl())).await.unwrap();
+        let wit = issuer.authorities.sign_wit(&world.wit(issuer.authorities.longest_jwt_ttl())).await.unwrap();
         let slowest = &nodes.last().unwrap().bundle;
         verify_x509(&x509, slowest, now).unwrap();
         verify_jwt(&jwt, slowest, now).unwrap();
-        kids += u32::from(outstanding.back().is_none_or(|(_, last)| last.authority != jwt.authority));
-        intermediates += u32::from(outstanding.back().is_none_or(|(last, _)| last.intermediates != x509.intermediates));
-        outstanding.push_back((x509, jwt));
+        world.verify_wit(&wit, slowest).unwrap();
+        kids += u32::from(outstanding.back().is_none_or(|(_, last, _)| last.authority != jwt.authority));
+        intermediates +=
+            u32::from(outstanding.back().is_none_or(|(last, ..)| last.intermediates != x509.intermediates));
+        outstanding.push_back((x509, jwt, wit));
         // What was signed before holds until its end, with the newest bundle.
-        outstanding.retain(|(x509, _)| now <= x509.validity.not_after());
+        outstanding.retain(|(x509, ..)| now <= x509.validity.not_after());
         let newest = bundle_of(&issuer);
-        if let Some((x509, jwt)) = outstanding.front() {
+        if let Some((x509, jwt, wit)) = outstanding.front() {
             verify_x509(x509, &newest, now).unwrap();
             if now < jwt.not_after {
                 verify_jwt(jwt, &newest, now).unwrap();
+            }
+            if now < wit.not_after {
+                world.verify_wit(wit, &newest).unwrap();
             }
         }
 
@@ -106,7 +115,7 @@ async fn pass(world: &World, days: u32) {
     let rows = world.store.stored().slots;
     let roots: Vec<_> = rows.iter().filter(|row| row.kind == SlotKind::X509Root).map(|row| row.generation).collect();
     assert_eq!(roots.iter().max(), Some(&3), "a root every half of its life, and the next one prepared");
-    assert!(rows.len() < 24, "{} slots are kept", rows.len());
+    assert!(rows.len() < 30, "{} slots are kept", rows.len());
 }
 
 /// The store's fake has checked that there are not two.

@@ -13,10 +13,12 @@ use super::secret::{Named, version};
 use super::subscription::{Asked, Outcome, Subscription};
 use crate::config::Sds;
 use crate::holdings::{Entry, HeldBundle, Holdings};
+use crate::identity::X509;
 use crate::workload_api::Shared;
 use crate::workload_api::entitlement::{Entitlement, no_identity};
+use crate::workload_api::leases::{Leases, Slot, as_lack_of_identity, slot};
 use crate::workload_api::stream::{Rendered, View};
-use crate::workload_api::svids::{Leases, Slot, as_lack_of_identity, put, slot};
+use crate::workload_api::svids::put;
 
 /// How much of a name that is not the caller's goes into the answer, characters.
 const SHOWN_OF_A_NAME: usize = 200;
@@ -39,7 +41,7 @@ pub(super) struct Secrets<S> {
     requests: Option<S>,
     subscription: Subscription,
     refused: Option<Refusal>,
-    leases: Leases,
+    leases: Leases<X509>,
     /// Messages sent.
     sent: u64,
     /// Incremental: the version of each secret that the proxy has; empty for one that it was told to be without.
@@ -117,7 +119,7 @@ impl<S> Secrets<S> {
     fn svids(&mut self, shared: &Shared, entitlement: &Entitlement, found: &mut Found) -> Result<(), Refusal> {
         let wanted = self.wanted(entitlement);
         let entries: Vec<_> = wanted.iter().map(|(entry, _)| Arc::clone(entry)).collect();
-        self.leases.hold(shared, entitlement, &entries)?;
+        self.leases.hold(&shared.identities.x509, entitlement, &entries)?;
         let holdings = shared.link.holdings.borrow();
         for ((entry, names), lease) in wanted.into_iter().zip(self.leases.iter()) {
             let held = match slot(&entry, lease, &holdings) {

@@ -44,6 +44,8 @@ struct Brain {
     calls: watch::Sender<usize>,
     tokens: Mutex<Vec<Jwtsvid>>,
     jwks: Mutex<String>,
+    /// The messages of each stream of WIT-SVIDs; none: unimplemented.
+    wits: Mutex<Vec<WitsvidResponse>>,
     bundle: Mutex<Vec<u8>>,
 }
 
@@ -61,6 +63,7 @@ impl FakeAgent {
             calls: watch::Sender::new(0),
             tokens: Mutex::default(),
             jwks: Mutex::default(),
+            wits: Mutex::default(),
             bundle: Mutex::default(),
         };
         Self { directory: tempfile::tempdir().unwrap(), brain: Arc::new(brain), server: JoinSet::new(), apart: None }
@@ -116,6 +119,10 @@ impl FakeAgent {
         *self.brain.tokens.lock().unwrap() = tokens;
     }
 
+    pub(super) fn hold_wits(&self, messages: Vec<WitsvidResponse>) {
+        *self.brain.wits.lock().unwrap() = messages;
+    }
+
     pub(super) fn hold_jwks(&self, jwks: String) {
         *self.brain.jwks.lock().unwrap() = jwks;
     }
@@ -160,8 +167,8 @@ impl SpiffeWorkloadApi for Brain {
     type FetchX509SVIDStream = UnboundedReceiverStream<Result<X509svidResponse, Status>>;
     type FetchX509BundlesStream = tokio_stream::Once<Result<X509BundlesResponse, Status>>;
     type FetchJWTBundlesStream = tokio_stream::Once<Result<JwtBundlesResponse, Status>>;
-    type FetchWITSVIDStream = tokio_stream::Empty<Result<WitsvidResponse, Status>>;
-    type FetchWITBundlesStream = tokio_stream::Empty<Result<WitBundlesResponse, Status>>;
+    type FetchWITSVIDStream = tokio_stream::Iter<std::vec::IntoIter<Result<WitsvidResponse, Status>>>;
+    type FetchWITBundlesStream = tokio_stream::Once<Result<WitBundlesResponse, Status>>;
 
     async fn fetch_x509svid(
         &self,
@@ -219,16 +226,29 @@ impl SpiffeWorkloadApi for Brain {
 
     async fn fetch_witsvid(
         &self,
-        _request: Request<WitsvidRequest>,
+        request: Request<WitsvidRequest>,
     ) -> Result<Response<Self::FetchWITSVIDStream>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are off"))
+        check_header(&request)?;
+        self.calls.send_modify(|calls| *calls += 1);
+        let messages = self.wits.lock().unwrap().clone();
+        if messages.is_empty() {
+            return Err(Status::unimplemented("WIT-SVIDs are off"));
+        }
+        Ok(Response::new(tokio_stream::iter(messages.into_iter().map(Ok).collect::<Vec<_>>())))
     }
 
     async fn fetch_wit_bundles(
         &self,
-        _request: Request<WitBundlesRequest>,
+        request: Request<WitBundlesRequest>,
     ) -> Result<Response<Self::FetchWITBundlesStream>, Status> {
-        Err(Status::unimplemented("WIT-SVIDs are off"))
+        check_header(&request)?;
+        self.calls.send_modify(|calls| *calls += 1);
+        let jwks = self.jwks.lock().unwrap().clone();
+        if jwks.is_empty() {
+            return Err(Status::unimplemented("WIT-SVIDs are off"));
+        }
+        let bundles = [("spiffe://td".to_owned(), jwks)].into();
+        Ok(Response::new(tokio_stream::once(Ok(WitBundlesResponse { bundles }))))
     }
 }
 

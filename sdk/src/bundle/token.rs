@@ -1,4 +1,8 @@
+//! Keys that sign tokens: one code for each `use`, and a type for each, so that no validator is handed the keys of another.
+
 use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -11,22 +15,51 @@ use crate::jwk;
 use crate::jws::JwsAlgorithm;
 use crate::key::{KeyError, KeyType, PublicKey};
 
-/// The `use` of a key that signs JWT-SVIDs (JWT-SVID 6.1).
-pub(super) const USE: &str = "jwt-svid";
+/// What keys in a bundle are for.
+pub trait TokenUse: fmt::Debug + Clone + Copy + PartialEq + Eq + Send + Sync + 'static {
+    /// The `use` of their entries.
+    const USE: &'static str;
+}
+
+/// Keys that verify JWT-SVIDs (JWT-SVID 6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfJwtSvids {}
+
+/// Keys that verify WIT-SVIDs (WIT-SVID 6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfWitSvids {}
+
+impl TokenUse for OfJwtSvids {
+    const USE: &'static str = "jwt-svid";
+}
+
+impl TokenUse for OfWitSvids {
+    const USE: &'static str = "wit-svid";
+}
 
 /// A key that signs the JWT-SVIDs of one trust domain.
+pub type JwtAuthority = TokenAuthority<OfJwtSvids>;
+/// The keys that sign the JWT-SVIDs of one trust domain.
+pub type JwtBundle = TokenBundle<OfJwtSvids>;
+/// A key that signs the WIT-SVIDs of one trust domain.
+pub type WitAuthority = TokenAuthority<OfWitSvids>;
+/// The keys that sign the WIT-SVIDs of one trust domain; none where it does not issue any (WIT-SVID 6.2).
+pub type WitBundle = TokenBundle<OfWitSvids>;
+
+/// A key that signs the tokens of one use and trust domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwtAuthority {
+pub struct TokenAuthority<U> {
     key_id: Arc<str>,
     public_key: PublicKey,
     algorithm: Option<JwsAlgorithm>,
+    of: PhantomData<U>,
 }
 
-impl JwtAuthority {
+impl<U: TokenUse> TokenAuthority<U> {
     /// A key under its RFC 7638 thumbprint, as Mayfly publishes its own.
     ///
     /// # Errors
-    /// [`KeyError::Unsupported`] for Ed25519, which JWT-SVID does not know.
+    /// [`KeyError::Unsupported`] for Ed25519, which the standards of tokens do not know.
     pub fn new(public_key: PublicKey) -> Result<Self, KeyError> {
         let key_id = jwk::thumbprint(&public_key);
         Self::with_key_id(public_key, &key_id)
@@ -43,7 +76,7 @@ impl JwtAuthority {
         if key_id.is_empty() {
             return Err(KeyError::Malformed);
         }
-        Ok(Self { key_id: key_id.into(), public_key, algorithm: None })
+        Ok(Self { key_id: key_id.into(), public_key, algorithm: None, of: PhantomData })
     }
 
     /// The `kid` that tokens name it by.
@@ -68,7 +101,7 @@ impl JwtAuthority {
     pub(super) fn to_jwk(&self) -> Object {
         let mut members = jwk::members(&self.public_key);
         members.insert("kid".into(), json!(&*self.key_id));
-        members.insert("use".into(), json!(USE));
+        members.insert("use".into(), json!(U::USE));
         members
     }
 
@@ -87,19 +120,19 @@ impl JwtAuthority {
     }
 }
 
-/// The keys that sign the JWT-SVIDs of one trust domain. Cheap to clone. Empty means that no token is believed.
+/// The keys that sign the tokens of one use and trust domain. Cheap to clone. Empty means that no such token is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwtBundle {
+pub struct TokenBundle<U> {
     trust_domain: TrustDomain,
-    authorities: Arc<[JwtAuthority]>,
+    authorities: Arc<[TokenAuthority<U>]>,
 }
 
-impl JwtBundle {
+impl<U: TokenUse> TokenBundle<U> {
     /// A bundle of these keys.
     ///
     /// # Errors
     /// [`BundleError::DuplicateKeyId`].
-    pub fn new(trust_domain: TrustDomain, authorities: Vec<JwtAuthority>) -> Result<Self, BundleError> {
+    pub fn new(trust_domain: TrustDomain, authorities: Vec<TokenAuthority<U>>) -> Result<Self, BundleError> {
         let mut ids = HashSet::with_capacity(authorities.len());
         if !authorities.iter().all(|authority| ids.insert(authority.key_id())) {
             return Err(BundleError::DuplicateKeyId);
@@ -133,36 +166,42 @@ impl JwtBundle {
         Self::new(trust_domain, authorities)
     }
 
-    fn read_entry(entry: &Value) -> Result<JwtAuthority, Ignored> {
+    fn read_entry(entry: &Value) -> Result<TokenAuthority<U>, Ignored> {
         let entry = entry.as_object().ok_or(Ignored::NotAnObject)?;
         match entry.get("use") {
-            None => JwtAuthority::from_jwk(entry),
-            Some(Value::String(of)) if of == USE => JwtAuthority::from_jwk(entry),
+            None => TokenAuthority::from_jwk(entry),
+            Some(Value::String(of)) if of == U::USE => TokenAuthority::from_jwk(entry),
             Some(_) => Err(Ignored::OtherUse),
         }
     }
 
-    /// The form of the Workload API: a JWK Set with `use` and `kid` and without `spiffe_` members (row WA-45).
+    /// The form of the Workload API: a JWK Set with `use` and `kid` and without `spiffe_` members (rows WA-45, WA-65).
     #[must_use]
     pub fn to_jwks(&self) -> String {
-        let keys: Vec<_> = self.authorities.iter().map(JwtAuthority::to_jwk).collect();
+        let keys: Vec<_> = self.authorities.iter().map(TokenAuthority::to_jwk).collect();
         json!({ "keys": keys }).to_string()
+    }
+
+    /// Whether it has no keys.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.authorities.is_empty()
     }
 
     /// Its keys.
     #[must_use]
-    pub fn authorities(&self) -> &[JwtAuthority] {
+    pub fn authorities(&self) -> &[TokenAuthority<U>] {
         &self.authorities
     }
 
     /// The key with exactly this `kid`.
     #[must_use]
-    pub fn find(&self, key_id: &str) -> Option<&JwtAuthority> {
+    pub fn find(&self, key_id: &str) -> Option<&TokenAuthority<U>> {
         self.authorities.iter().find(|authority| authority.key_id() == key_id)
     }
 }
 
-impl OfTrustDomain for JwtBundle {
+impl<U> OfTrustDomain for TokenBundle<U> {
     fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
