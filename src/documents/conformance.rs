@@ -6,8 +6,9 @@
 //! the workspace's sources: /// Rows: ID-1. ──┘
 //! ```
 //!
-//! A marker stands directly above the test that asserts what the row says, and every problem is reported at once. Sources are read line by
-//! line and not parsed: markers and attributes are whole lines of their own, and `cargo fmt` keeps them so.
+//! A marker stands directly above the test that asserts what the row says, and every problem is reported at once. Inside a test, `// rows: ID-1`
+//! says which lines assert it; the marker above must name it too, so that no such comment is left out of the document. Sources are read line
+//! by line and not parsed: markers and attributes are whole lines of their own, and `cargo fmt` keeps them so.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -124,8 +125,13 @@ fn is_row_id(text: &str) -> bool {
 /// The marked tests of a source file, and what is wrong with its markers.
 fn read_source(file: &str, source: &str) -> (Vec<Marked>, Vec<String>) {
     let lines: Vec<_> = source.lines().map(str::trim).collect();
-    let (mut marked, mut problems) = (Vec::new(), Vec::new());
+    let (mut marked, mut problems) = (Vec::<Marked>::new(), Vec::new());
     for (at, line) in lines.iter().enumerate() {
+        let test = marked.last().map(|last| &last.test);
+        let above: Vec<_> = marked.iter().filter(|it| Some(&it.test) == test).flat_map(|it| &it.rows).collect();
+        if let Some(row) = rows_inside(line).into_iter().find(|row| above.iter().all(|above| above != row)) {
+            problems.push(format!("{file}:{}: the marker above this test does not name {row}: {line}", at + 1));
+        }
         let Some(rows) = marker(line) else { continue };
         let read = rows.and_then(|rows| Ok((rows, test_below(&lines[at + 1..])?)));
         match read {
@@ -146,6 +152,12 @@ fn marker(line: &str) -> Option<Result<Vec<String>, &'static str>> {
         let is_good = !rows.is_empty() && rows.iter().all(|row| is_row_id(row));
         if is_good { Ok(rows) } else { Err("a marker is written `/// Rows: ID-1, ID-2.`") }
     })
+}
+
+/// The rows of a comment inside a test. What is no row there is an explanation.
+fn rows_inside(line: &str) -> Vec<&str> {
+    let list = line.strip_prefix("// rows: ").into_iter().flat_map(|list| list.split(", "));
+    list.filter(|row| is_row_id(row)).collect()
 }
 
 /// The name of the test that a marker stands above.
@@ -225,8 +237,13 @@ fn a_marker_says_its_rows_and_stands_above_a_test() {
     let good = "\x20   /// Rows: ID-1, WA-60.\n    #[tokio::test(start_paused = true)]\n    // why\n    #[cfg(unix)]\n    async fn name() {";
     let marked = Marked { file: "a.rs".into(), test: "name".into(), rows: vec!["ID-1".into(), "WA-60".into()] };
     assert_eq!(read(good), (vec![marked], Vec::new()));
-    let (two, problems) = read("/// Rows: ID-1.\n/// Rows: ID-2.\n/// More.\n#[test]\nfn name() {}\n// rows: X-1\n");
+    let (two, problems) =
+        read("/// Rows: ID-1.\n/// Rows: ID-2.\n/// More.\n#[test]\nfn name() {\n// rows: ID-2, decision K3\n");
     assert_eq!((two.len(), problems.len()), (2, 0));
+    for unnamed in ["/// Rows: ID-1.\n#[test]\nfn name() {\n// rows: ID-1, ID-2\n", "fn name() {\n// rows: ID-2\n"] {
+        let (_, problems) = read(unnamed);
+        assert!(problems.len() == 1 && problems[0].contains("does not name ID-2"), "{problems:?}");
+    }
     for (bad, says) in [
         ("/// Rows: ID-1, WA-60\n#[test]\nfn name() {}", "is written"),
         ("/// Rows: ID-1 WA-60.\n#[test]\nfn name() {}", "is written"),

@@ -66,7 +66,7 @@ fn a_bundle_is_read_back_from_its_document() {
 /// Rows: BD-1, BD-6, BD-11, BD-15, BD-20, X-29.
 #[test]
 fn the_document_has_the_members_that_the_standard_names_and_no_others() {
-    // rows: BD-1, BD-6, BD-11, BD-15, BD-17, BD-20, X-29
+    // rows: BD-1, BD-6, BD-11, BD-15, BD-20, X-29
     let (bundle, root) = full();
     let document: Value = serde_json::from_str(&bundle.to_spiffe_json()).unwrap();
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -96,6 +96,10 @@ fn keys_must_be_there_and_may_be_none() {
     for text in ["", "[]", "{", "{\"keys\":[],\"keys\":[]}", "null"] {
         assert_eq!(Bundle::from_spiffe_json(td(), text.as_bytes()), Err(BundleError::NotJson), "{text}");
     }
+    let longest = format!("{:<MAX_BUNDLE_BYTES$}", "{\"keys\":[]}");
+    assert_eq!(Bundle::from_spiffe_json(td(), longest.as_bytes()), Ok(Bundle::empty(td())));
+    assert_eq!(JwtBundle::from_jwks(td(), longest.as_bytes()), Ok(JwtBundle::empty(td())));
+    assert_eq!(JwtBundle::from_jwks(td(), format!("{longest} ").as_bytes()), Err(BundleError::TooLong));
     let long = format!("{{\"keys\":[]{}}}", " ".repeat(MAX_BUNDLE_BYTES));
     assert_eq!(Bundle::from_spiffe_json(td(), long.as_bytes()), Err(BundleError::TooLong));
 }
@@ -103,7 +107,7 @@ fn keys_must_be_there_and_may_be_none() {
 /// Rows: BD-5, BD-6, BD-8.
 #[test]
 fn sequence_and_hint_are_integers() {
-    // rows: BD-5, BD-6, BD-7, BD-8
+    // rows: BD-5, BD-6, BD-8
     let sequence = |value: Value| read(&json!({ "keys": [], "spiffe_sequence": value })).map(|bundle| bundle.sequence);
     assert_eq!(sequence(json!(9_007_199_254_740_993_u64)), Ok(Some(9_007_199_254_740_993)));
     assert_eq!(sequence(json!(u64::MAX)), Ok(Some(u64::MAX)));
@@ -384,4 +388,23 @@ proptest! {
             prop_assert_eq!(BundleMap::from_json(map.to_json().as_bytes()), Ok(map));
         }
     }
+}
+
+#[test]
+fn what_is_too_long_is_not_read_and_what_is_just_not_is() {
+    let longest = format!("{:<MAX_BUNDLE_MAP_BYTES$}", "{\"trust_domains\":{}}");
+    assert!(BundleMap::from_json(longest.as_bytes()).is_ok());
+    assert_eq!(BundleMap::from_json(format!("{longest} ").as_bytes()).unwrap_err(), BundleError::TooLong);
+    let read = |bytes: usize| X509Bundle::from_der(td(), &vec![0; bytes]).unwrap_err();
+    assert_eq!(
+        (read(MAX_BUNDLE_BYTES), read(MAX_BUNDLE_BYTES + 1)),
+        (BundleError::NotCertificates, BundleError::TooLong)
+    );
+}
+
+#[test]
+fn emptiness_is_told_as_it_is() {
+    let (bundle, _) = full();
+    assert!(!bundle.x509.is_empty() && X509Bundle::new(td(), Vec::new()).is_empty());
+    assert!(X509BundleSet::default().is_empty() && !X509BundleSet::from(bundle.x509).is_empty());
 }

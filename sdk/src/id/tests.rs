@@ -31,7 +31,7 @@ fn ids_are_refused_for_the_reason_that_helps() {
         ("spiffe://@td/a", IdError::BadTrustDomainChar),
         ("spiffe://td:443/a", IdError::BadTrustDomainChar),
         ("spiffe://td:/a", IdError::BadTrustDomainChar),
-        // rows: ID-5, ID-6
+        // rows: ID-6
         ("SPIFFE://td/a", IdError::WrongScheme),
         ("spiffe://TD/a", IdError::BadTrustDomainChar),
         // rows: ID-7
@@ -107,7 +107,7 @@ fn lengths_are_bounded_at_255_and_2048() {
     // rows: ID-9
     assert!("a".repeat(255).parse::<TrustDomain>().is_ok());
     assert_eq!("a".repeat(256).parse::<TrustDomain>(), Err(IdError::TrustDomainTooLong));
-    // rows: ID-10, ID-11, ID-12
+    // rows: ID-10, ID-12
     let longest = format!("spiffe://td/{}", "a".repeat(2048 - 12));
     assert_eq!(longest.len(), 2048);
     assert_eq!(parse(&longest).unwrap().as_str(), longest);
@@ -182,6 +182,21 @@ fn parts_of_an_id() {
 }
 
 #[test]
+fn a_trust_domain_that_is_wrong_is_told_from_an_id_that_is() {
+    use crate::reason::Reason;
+    for error in [IdError::MissingTrustDomain, IdError::BadTrustDomainChar, IdError::TrustDomainTooLong] {
+        assert_eq!(error.reason(), Reason::InvalidTrustDomain);
+    }
+    assert_eq!(IdError::TooLong.reason(), Reason::InvalidSpiffeId);
+}
+
+#[test]
+fn ids_have_the_order_of_their_texts() {
+    let (a, b) = (parse("spiffe://td/a").unwrap(), parse("spiffe://td/b").unwrap());
+    assert!(a < b && b > a && a <= a.clone());
+}
+
+#[test]
 fn serde_goes_through_the_parser() {
     assert_eq!(serde_json::to_string(&parse("spiffe://td/a").unwrap()).unwrap(), "\"spiffe://td/a\"");
     assert!(serde_json::from_str::<SpiffeId>("\"spiffe://td/a/\"").is_err());
@@ -189,7 +204,6 @@ fn serde_goes_through_the_parser() {
 }
 
 proptest! {
-    // rows: ID-18
     /// Rows: ID-18.
     #[test]
     fn the_text_of_an_id_is_the_text_that_was_parsed(

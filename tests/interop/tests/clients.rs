@@ -22,6 +22,7 @@ use serde_json::Value;
 /// SVIDs of 6 s rotate every 3 s.
 const SHORT: [(&str, &str); 3] = [("ttl.allow_short_ttl", "true"), ("ttl.x509", "\"6s\""), ("ttl.jwt", "\"60s\"")];
 
+/// Rows: WE-19, WE-1, WE-8, WA-1, WA-4, WA-20, WA-21, WA-23.
 #[test]
 fn py_spiffe_has_its_identity_and_cryptography_and_pyjwt_verify_it() {
     if let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") {
@@ -30,6 +31,7 @@ fn py_spiffe_has_its_identity_and_cryptography_and_pyjwt_verify_it() {
     }
 }
 
+/// Rows: WE-1, WE-8, WA-1, WA-4, WA-20, WA-21, WA-23.
 #[test]
 fn go_spiffe_has_its_identity() {
     if let Some(workload) = tool("MAYFLY_TEST_GO_WORKLOAD", "target/test-env/go-workload") {
@@ -37,6 +39,7 @@ fn go_spiffe_has_its_identity() {
     }
 }
 
+/// Rows: WE-1, WE-8, WA-1, WA-4, WA-20, WA-21, WA-23.
 #[test]
 fn the_spiffe_crate_has_its_identity() {
     client(&[env!("CARGO_BIN_EXE_spiffe-crate-workload")]);

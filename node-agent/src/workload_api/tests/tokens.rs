@@ -27,7 +27,7 @@ async fn the_keys_of_tokens_are_a_plain_jwk_set_and_nothing_else() {
 
 /// Each is rightly signed by the trust domain's key, or says so, and breaks one rule.
 ///
-/// Rows: WA-46, WA-48.
+/// Rows: WA-46, WA-48, J-1, J-3, J-4, J-6, J-7, J-9, J-12, J-14, J-16, J-18, J-19, J-21.
 #[tokio::test]
 async fn a_token_that_breaks_one_rule_is_an_invalid_argument() {
     let node = TestNode::in_sync().await;
