@@ -12,6 +12,7 @@
 mod agentless;
 mod attacks;
 mod attestation;
+mod files;
 mod idle;
 mod metrics;
 mod newcomer;

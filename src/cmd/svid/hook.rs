@@ -153,13 +153,17 @@ mod tests {
         following.spawn(hook.follow(dir.path().into(), swapped, stop.clone(), Format::Text));
         swap.send(1).unwrap();
         let runs = || std::fs::read_to_string(dir.path().join("runs")).unwrap_or_default().lines().count();
-        while runs() < 2 {
-            sleep(Duration::from_millis(20)).await;
-        }
+        let reaches = async |count: usize| {
+            let reached = async {
+                while runs() < count {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(Duration::from_mins(1), reached).await.unwrap_or_else(|_elapsed| panic!("{} runs", runs()));
+        };
+        reaches(2).await;
         swap.send(2).unwrap();
-        while runs() < 3 {
-            sleep(Duration::from_millis(20)).await;
-        }
+        reaches(3).await;
         stop.cancel();
         following.join_next().await.unwrap().unwrap();
         assert_eq!(runs(), 3);
