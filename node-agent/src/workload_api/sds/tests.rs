@@ -173,10 +173,17 @@ async fn names_may_change_on_an_open_stream_and_stale_or_rejecting_answers_bring
         ..whole(&["default"])
     };
     stream.ask(rejecting).await;
-    stream.ask(wire::DiscoveryRequest { response_nonce: "77".to_owned(), ..whole(&["spiffe://example.org/no"]) }).await;
+    // Of names that the caller has: one that was taken would be answered, and not refused.
+    stream.ask(wire::DiscoveryRequest { response_nonce: "77".to_owned(), ..whole(&[WEB]) }).await;
     // The barrier: had either been answered, or the stale one been taken, this would not be next.
-    stream.ask(wire::DiscoveryRequest { response_nonce: first.nonce, ..whole(&["ROOTCA"]) }).await;
-    assert_eq!(named(&secrets(&stream.next().await.unwrap())), ["ROOTCA"]);
+    stream.ask(wire::DiscoveryRequest { response_nonce: first.nonce.clone(), ..whole(&["ROOTCA"]) }).await;
+    let second = stream.next().await.unwrap();
+    assert_eq!(named(&secrets(&second)), ["ROOTCA"]);
+    // What was the last nonce is an old one now.
+    assert_ne!(second.nonce, first.nonce);
+    stream.ask(wire::DiscoveryRequest { response_nonce: first.nonce, ..whole(&[WEB]) }).await;
+    stream.ask(wire::DiscoveryRequest { response_nonce: second.nonce, ..whole(&["ALL"]) }).await;
+    assert_eq!(named(&secrets(&stream.next().await.unwrap())), ["ALL"]);
     drop(stream);
     served.halt().await;
 }
@@ -233,6 +240,61 @@ async fn only_differences_go_out_on_an_incremental_stream() {
     assert_eq!(spiffe_id(&read(late.resources[0].resource.as_ref().unwrap())), "spiffe://example.org/late");
     served.node.issuer.state.remove("late");
     assert_eq!(stream.next().await.unwrap().removed_resources, ["spiffe://example.org/late"]);
+    drop(stream);
+    served.halt().await;
+}
+
+#[tokio::test]
+async fn renewed_certificates_and_changed_bundles_go_out_by_themselves_in_both_forms() {
+    let served = served().await;
+    let mut svids = state(&served, whole(&["default"])).await;
+    let mut bundles = state(&served, whole(&["ALL"])).await;
+    let mut svid_deltas = deltas(&served, delta(&["default"], &[])).await;
+    let mut bundle_deltas = deltas(&served, delta(&["ALL"], &[])).await;
+    let content = |answer: wire::DeltaDiscoveryResponse| read(answer.resources[0].resource.as_ref().unwrap());
+    let before = secrets(&svids.next().await.unwrap());
+    assert_eq!(before, [content(svid_deltas.next().await.unwrap())]);
+    let alone = secrets(&bundles.next().await.unwrap());
+    assert_eq!(trust_domains(&alone[0]), ["example.org"]);
+    assert_eq!(alone, [content(bundle_deltas.next().await.unwrap())]);
+    // The certificate is made anew, and there is another trust domain to believe.
+    federate(&served).await;
+    let after = secrets(&svids.next().await.unwrap());
+    assert_eq!(spiffe_id(&after[0]), WEB);
+    assert_ne!(after, before, "another certificate under the same name");
+    assert_eq!(after, [content(svid_deltas.next().await.unwrap())]);
+    assert_eq!(trust_domains(&secrets(&bundles.next().await.unwrap())[0]), ["example.org", "other.org"]);
+    assert_eq!(trust_domains(&content(bundle_deltas.next().await.unwrap())), ["example.org", "other.org"]);
+    served.node.stop.cancel();
+    drop((svids, bundles, svid_deltas, bundle_deltas));
+    served.halt().await;
+}
+
+#[tokio::test]
+async fn a_name_is_answered_by_a_certificate_that_bears_it_and_by_no_other() {
+    const RENAMED: &str = "spiffe://example.org/renamed";
+    let served = served().await;
+    let mut stream = state(&served, whole(&["default"])).await;
+    stream.next().await.unwrap();
+    // The entry gets another name while nothing is issued: what is held bears the old one.
+    let busy = node::Refused { reason: "overloaded".to_owned(), retry_after_ms: 10, ..node::Refused::default() };
+    served.node.issuer.state.knobs.lock().refuse_mint = Some(busy);
+    let renamed = node::Entry { spiffe_id: RENAMED.to_owned(), issuance: 2, ..entry("web") };
+    served.node.put(renamed).await;
+    let refused = fetch(&served, whole(&[RENAMED])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "it is the caller's, and not made yet: {}", refused.message());
+    served.node.issuer.state.knobs.lock().refuse_mint = None;
+    // The next attempt to issue it may be some seconds away.
+    let given = async {
+        loop {
+            match fetch(&served, whole(&[RENAMED])).await {
+                Ok(found) => return found,
+                Err(status) => assert_eq!(status.code(), Code::Unavailable, "{}", status.message()),
+            }
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_mins(1), given).await.expect("it is issued");
+    assert_eq!((named(&found), spiffe_id(&found[0])), (vec![RENAMED], RENAMED.to_owned()));
     drop(stream);
     served.halt().await;
 }

@@ -143,6 +143,9 @@ impl<S> Secrets<S> {
                 // What is certified is the issuer's word; a name that it does not bear is not answered with it.
                 if name == self.settings.default_svid_name || name == held.spiffe_id().as_str() {
                     found.secrets.insert(name.clone(), Named::svid(&name, &held));
+                } else {
+                    found.unsettled = true;
+                    found.making.insert(name);
                 }
             }
         }
