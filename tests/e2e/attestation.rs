@@ -92,6 +92,47 @@ fn machines_enrol_by_certificates_of_every_kind_of_key_and_their_names_are_selec
     assert!(String::from_utf8_lossy(&ledger.stdout).contains("node_attested"));
 }
 
+/// A key file as OpenSSL's older programs write it: PKCS#1 for RSA, SEC 1 for curves.
+fn traditional(file: &std::path::Path, says: &str) {
+    let written =
+        std::process::Command::new("openssl").args(["pkey", "-traditional", "-in"]).arg(file).output().unwrap();
+    let text = String::from_utf8(written.stdout).unwrap();
+    assert!(text.starts_with(&format!("-----BEGIN {says} PRIVATE KEY-----")), "{text}");
+    fs::write(file, text).unwrap();
+}
+
+#[test]
+fn keys_in_the_forms_that_older_programs_write_and_the_largest_rsa_keys_prove_machines() {
+    let pki = Pki::new();
+    let mut rig = issuer(&pki, &[]);
+    let rsa = |size| KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap();
+    let curve = |algorithm| KeyPair::generate_for(algorithm).unwrap();
+    for (name, key, form) in [
+        ("pkcs1", rsa(rcgen::RsaKeySize::_2048), "RSA"),
+        ("pkcs1-4096", rsa(rcgen::RsaKeySize::_4096), "RSA"),
+        ("pkcs8-4096", rsa(rcgen::RsaKeySize::_4096), ""),
+        ("sec1-p256", curve(&rcgen::PKCS_ECDSA_P256_SHA256), "EC"),
+        ("sec1-p384", curve(&rcgen::PKCS_ECDSA_P384_SHA384), "EC"),
+        ("sec1-p521", curve(&rcgen::PKCS_ECDSA_P521_SHA512), "EC"),
+    ] {
+        let machine = pki.intermediate.signs(pki::machine(name), key);
+        equip(&mut rig, name, &pki, &machine);
+        let file = rig.dir().join(format!("{name}.key"));
+        if !form.is_empty() {
+            traditional(&file, form);
+        }
+        if name == "sec1-p256" {
+            // As `openssl ecparam -genkey` begins its files.
+            let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+            fs::write(&file, parameters.to_owned() + &fs::read_to_string(&file).unwrap()).unwrap();
+        }
+        rig.start_agent(name);
+        let shown = rig.json(&["node", "show", &name_of(&rig, &machine)]);
+        assert_eq!((&shown["attestor"], &shown["state"]), (&"x509pop".into(), &"active".into()), "{shown}");
+        rig.stop_agent(name);
+    }
+}
+
 #[test]
 fn the_enrolled_key_alone_brings_a_machine_back_after_its_svid_has_ended() {
     let pki = Pki::new();
