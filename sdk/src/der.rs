@@ -23,3 +23,25 @@ pub(crate) fn unsigned(big_endian: &[u8]) -> Vec<u8> {
     content.extend_from_slice(digits);
     element(0x02, &content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_written_in_the_shortest_form() {
+        let head =
+            |bytes: usize| element(0x30, &vec![0; bytes])[..element(0x30, &vec![0; bytes]).len() - bytes].to_vec();
+        assert_eq!(head(0x7f), [0x30, 0x7f]);
+        assert_eq!(head(0x80), [0x30, 0x81, 0x80]);
+        assert_eq!(head(0xff), [0x30, 0x81, 0xff]);
+        assert_eq!(head(0x100), [0x30, 0x82, 0x01, 0x00]);
+    }
+
+    #[test]
+    fn numbers_are_not_negative_and_have_no_zeros_before_them() {
+        assert_eq!(unsigned(&[0, 0, 0x7f]), [2, 1, 0x7f]);
+        assert_eq!(unsigned(&[0x80]), [2, 2, 0, 0x80]);
+        assert_eq!(unsigned(&[]), [2, 1, 0]);
+    }
+}

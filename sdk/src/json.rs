@@ -136,6 +136,21 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_of_value_is_read_as_what_it_is() {
+        let text = r#"{"t":true,"f":false,"n":null,"i":-7,"u":7,"d":-1.5,"s":"x","a":[1,"y",null],"o":{"p":{}}}"#;
+        let expected: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(Value::Object(object(text.as_bytes()).unwrap()), expected);
+        let StrictObject(read) = serde_json::from_str(text).unwrap();
+        assert_eq!(Value::Object(read), expected);
+        // From a value too, whose texts are owned.
+        let StrictObject(read) = serde_json::from_value(expected.clone()).unwrap();
+        assert_eq!(Value::Object(read), expected);
+        for no_object in ["[]", "1", "null", r#"{"a":1,"a":1}"#] {
+            assert!(serde_json::from_str::<StrictObject>(no_object).is_err(), "{no_object}");
+        }
+    }
+
+    #[test]
     fn integers_of_64_bits_stay_exact() {
         let read = object(br#"{"a":9007199254740993,"b":18446744073709551615,"c":18446744073709551616}"#).unwrap();
         assert_eq!(read["a"].as_u64(), Some(9_007_199_254_740_993));

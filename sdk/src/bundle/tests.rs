@@ -48,6 +48,11 @@ fn with(entry: &Value, name: &str, value: Value) -> Value {
     entry
 }
 
+/// With blanks behind it, so that it has so many bytes.
+fn padded(document: &str, bytes: usize) -> String {
+    document.to_owned() + &" ".repeat(bytes - document.len())
+}
+
 fn full() -> (Bundle, Made) {
     let root = self_signed(ca("root"));
     let key = PrivateKey::generate(KeyAlgorithm::EcP384).unwrap();
@@ -96,7 +101,7 @@ fn keys_must_be_there_and_may_be_none() {
     for text in ["", "[]", "{", "{\"keys\":[],\"keys\":[]}", "null"] {
         assert_eq!(Bundle::from_spiffe_json(td(), text.as_bytes()), Err(BundleError::NotJson), "{text}");
     }
-    let longest = format!("{:<MAX_BUNDLE_BYTES$}", "{\"keys\":[]}");
+    let longest = padded("{\"keys\":[]}", MAX_BUNDLE_BYTES);
     assert_eq!(Bundle::from_spiffe_json(td(), longest.as_bytes()), Ok(Bundle::empty(td())));
     assert_eq!(JwtBundle::from_jwks(td(), longest.as_bytes()), Ok(JwtBundle::empty(td())));
     assert_eq!(JwtBundle::from_jwks(td(), format!("{longest} ").as_bytes()), Err(BundleError::TooLong));
@@ -392,7 +397,7 @@ proptest! {
 
 #[test]
 fn what_is_too_long_is_not_read_and_what_is_just_not_is() {
-    let longest = format!("{:<MAX_BUNDLE_MAP_BYTES$}", "{\"trust_domains\":{}}");
+    let longest = padded("{\"trust_domains\":{}}", MAX_BUNDLE_MAP_BYTES);
     assert!(BundleMap::from_json(longest.as_bytes()).is_ok());
     assert_eq!(BundleMap::from_json(format!("{longest} ").as_bytes()).unwrap_err(), BundleError::TooLong);
     let read = |bytes: usize| X509Bundle::from_der(td(), &vec![0; bytes]).unwrap_err();

@@ -150,3 +150,14 @@ fn rsa_jwk(key: &PrivateKey) -> Object {
     }
     jwk
 }
+
+#[test]
+fn numbers_are_read_up_to_a_length() {
+    let rsa = |characters: usize| {
+        let jwk = json!({ "kty": "RSA", "e": "AQAB", "n": "_".repeat(characters) });
+        public_key(jwk.as_object().unwrap()).unwrap_err()
+    };
+    // 8400 bits are read and are too many; what is longer is not decoded.
+    assert_eq!(rsa(1400), KeyError::Weak);
+    assert_eq!(rsa(1404), KeyError::Malformed);
+}

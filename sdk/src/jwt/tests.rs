@@ -338,3 +338,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn each_refusal_has_the_reason_that_says_whose_move_it_is() {
+    for (error, reason) in [
+        (JwtError::Jws(JwsError::BadSignature), Reason::JwtSvidUntrusted),
+        (JwtError::NoAuthority, Reason::JwtSvidUntrusted),
+        (JwtError::WrongAudience, Reason::WrongAudience),
+        (JwtError::Expired, Reason::Expired),
+        (JwtError::NotYetValid, Reason::NotYetValid),
+        (JwtError::NoBundle, Reason::UnknownTrustDomain),
+        (JwtError::EmptyAudience, Reason::InvalidArgument),
+        (JwtError::LeewayTooLong, Reason::InvalidArgument),
+        (JwtError::ExtraHeader, Reason::JwtSvidInvalid),
+        (JwtError::Jws(JwsError::NotCompact), Reason::JwtSvidInvalid),
+    ] {
+        assert_eq!((error.reason(), Refusal::from(error).reason), (reason, reason), "{error}");
+    }
+}
+
+#[test]
+fn what_is_read_without_a_check_has_the_form_of_a_jwt_svid_all_the_same() {
+    let domain = Domain::new();
+    let read = |header: &str| insecure_claims(&domain.token(header, &claims().to_string()));
+    assert_eq!(read(HEADER).unwrap().spiffe_id().as_str(), "spiffe://td/a");
+    assert_eq!(read(r#"{"alg":"ES256","kid":"k1","jku":"x"}"#).unwrap_err(), JwtError::ExtraHeader);
+    assert_eq!(read(r#"{"alg":"ES256","kid":"k1","typ":"wit+jwt"}"#).unwrap_err(), JwtError::WrongType);
+}

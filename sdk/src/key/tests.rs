@@ -161,6 +161,72 @@ fn keys_show_nothing_of_themselves() {
 fn names_of_algorithms_are_read_back() {
     for algorithm in KeyAlgorithm::ALL {
         assert_eq!(algorithm.name().parse(), Ok(algorithm));
+        let written = serde_json::to_string(&algorithm).unwrap();
+        assert_eq!(written, format!("\"{algorithm}\""));
+        assert_eq!(serde_json::from_str::<KeyAlgorithm>(&written).unwrap(), algorithm);
     }
     assert_eq!("rsa-1024".parse::<KeyAlgorithm>(), Err(KeyError::Unsupported));
+}
+
+#[test]
+fn a_public_key_says_its_size_and_its_digest() {
+    let sizes = [256, 384, 521, 256, 2048];
+    for ((kind, _), bits) in cases().into_iter().zip(sizes) {
+        let key = PrivateKey::generate(kind).unwrap();
+        assert_eq!(key.public_key().bits(), bits, "{kind}");
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.public_key().spki());
+        assert_eq!(key.public_key().spki_sha256(), digest.as_ref(), "{kind}");
+    }
+}
+
+#[test]
+fn the_bits_of_a_modulus_are_counted_from_its_first_one() {
+    use crate::der::{element, unsigned};
+    let spki = |modulus: &[u8]| {
+        let numbers = element(0x30, &[unsigned(modulus), unsigned(&[1, 0, 1])].concat());
+        let oid = element(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01]);
+        let algorithm = element(0x30, &[&oid[..], &[0x05, 0x00]].concat());
+        PublicKey::from_spki(&element(0x30, &[algorithm, element(0x03, &[&[0], &*numbers].concat())].concat()))
+    };
+    let modulus = |first: u8, bytes: usize| [vec![first], vec![0xff; bytes - 1]].concat();
+    assert_eq!(spki(&modulus(0x7f, 256)), Err(KeyError::Weak), "2047 bits");
+    assert_eq!(spki(&modulus(0xff, 256)).unwrap().bits(), 2048);
+    assert_eq!(spki(&modulus(0x01, 257)).unwrap().bits(), 2049);
+    assert_eq!(spki(&modulus(0xff, 1024)).unwrap().bits(), 8192);
+    assert_eq!(spki(&modulus(0x01, 1025)), Err(KeyError::Weak), "8193 bits");
+}
+
+#[test]
+fn a_key_of_another_kind_with_the_length_of_a_known_one_is_not_taken_for_it() {
+    // X25519, which has the length of an Ed25519 key and signs nothing.
+    let spki = hex::decode("302a300506032b656e0321008520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+    assert_eq!(PublicKey::from_spki(&spki.unwrap()), Err(KeyError::Unsupported));
+}
+
+#[test]
+fn a_key_is_parsed_for_no_algorithm_of_another_kind_of_key() {
+    use SignatureAlgorithm as S;
+    for (kind, foreign) in [
+        (KeyAlgorithm::Rsa2048, [S::EcSha256Der, S::Ed25519]),
+        (KeyAlgorithm::Ed25519, [S::RsaPssSha256, S::EcSha256Der]),
+        (KeyAlgorithm::EcP256, [S::EcSha384Der, S::EcP384Sha384Fixed]),
+    ] {
+        let key = PrivateKey::generate(kind).unwrap();
+        for algorithm in foreign {
+            assert_eq!(key.signing_key(algorithm).unwrap_err(), KeyError::Mismatch, "{kind} {algorithm:?}");
+        }
+    }
+}
+
+#[test]
+fn every_digest_is_tried_with_every_curve_and_no_other_kind_of_key() {
+    use SignatureAlgorithm as S;
+    for (kind, _) in cases() {
+        let key = PrivateKey::generate(kind).unwrap();
+        let is_curve = matches!(kind.key_type(), KeyType::EcP256 | KeyType::EcP384 | KeyType::EcP521);
+        for algorithm in [S::EcSha256Der, S::EcSha384Der, S::EcSha512Der] {
+            let expected = if is_curve { KeyError::BadSignature } else { KeyError::Mismatch };
+            assert_eq!(key.public_key().verify(algorithm, b"m", b"none"), Err(expected), "{kind} {algorithm:?}");
+        }
+    }
 }
