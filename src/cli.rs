@@ -44,6 +44,9 @@ enum Verb {
     /// Identities, as a workload gets them
     #[command(subcommand)]
     Svid(cmd::svid::Svid),
+    /// Tokens, looked at
+    #[command(subcommand)]
+    Token(cmd::token::Token),
     /// Signing keys
     #[command(subcommand)]
     Authority(cmd::authority::Authority),
@@ -70,6 +73,7 @@ impl Verb {
             Self::Node(verb) => verb.run(out),
             Self::JoinToken(verb) => verb.run(out),
             Self::Svid(verb) => verb.run(out),
+            Self::Token(verb) => verb.run(out),
             Self::Authority(verb) => verb.run(out),
             Self::Bundle(verb) => verb.run(out),
             Self::Ledger(verb) => verb.run(out),

@@ -12,3 +12,4 @@ pub(crate) mod join_token;
 pub(crate) mod ledger;
 pub(crate) mod node;
 pub(crate) mod svid;
+pub(crate) mod token;

@@ -183,6 +183,24 @@ impl fmt::Debug for Verified<'_> {
     }
 }
 
+/// Header and payload of a token of any algorithm, as JSON objects. Nothing is checked: for showing a token to a person.
+///
+/// # Errors
+/// [`JwsError::NotCompact`], [`JwsError::TooLong`], [`JwsError::BadHeader`], [`JwsError::BadPayload`].
+pub fn insecure_parts(token: &str) -> Result<(Object, Object), JwsError> {
+    let mut segments = token.split('.');
+    let (Some(header), Some(payload), Some(signature), None) =
+        (segments.next(), segments.next(), segments.next(), segments.next())
+    else {
+        return Err(JwsError::NotCompact);
+    };
+    if [header, payload, signature].iter().any(|segment| segment.len() > MAX_SEGMENT_BYTES) {
+        return Err(JwsError::TooLong);
+    }
+    let header = json::object(&decode(header)?).ok().ok_or(JwsError::BadHeader)?;
+    Ok((header, json::object(&decode(payload)?).ok().ok_or(JwsError::BadPayload)?))
+}
+
 fn decode(segment: &str) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD.decode(segment).ok().ok_or(JwsError::NotCompact)
 }

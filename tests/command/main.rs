@@ -153,6 +153,12 @@ fn dev_serves_its_user_and_every_verb_works_on_it() {
     let token =
         dev.json(&["svid", "jwt", "fetch", "--audience", "db"])["items"][0]["token"].as_str().unwrap().to_owned();
     assert_eq!(dev.json(&["svid", "jwt", "validate", "--audience", "db", &token])["spiffe_id"], id.as_str());
+    let said = dev.json(&["token", "inspect", &token]);
+    assert_eq!(
+        (&said["kind"], &said["verified"], &said["expired"]),
+        (&"JWT-SVID".into(), &false.into(), &false.into())
+    );
+    assert_eq!(said["claims"]["sub"], id.as_str());
     let kinds = dev.json(&["authority", "list"])["items"].as_array().unwrap().len();
     assert!(kinds >= 3, "a root, an intermediate, a JWT key: {kinds}");
     let prepared = dev.json(&["authority", "prepare", "jwt"])["authority"].clone();
@@ -163,6 +169,7 @@ fn dev_serves_its_user_and_every_verb_works_on_it() {
 
     let refusals: &[(&[&str], i32, &str)] = &[
         (&["svid", "jwt", "validate", "--audience", "other", &token], 77, "wrong_audience"),
+        (&["token", "inspect", "no token"], 65, "invalid_argument"),
         (&["authority", "activate", prepared["id"].as_str().unwrap()], 65, "authority_not_acknowledged"),
         (&["entry", "show", "nobody"], 65, "unknown_entry"),
         (&["entry", "apply", "-f", "/nonexistent"], 65, "invalid_argument"),

@@ -1,6 +1,6 @@
 //! `mayfly svid jwt fetch` and `validate`.
 
-use std::io::{self, Read as _, Write};
+use std::io::{self, Write};
 
 use mayfly_sdk::SpiffeId;
 use mayfly_sdk::client::{FetchedJwt, ValidatedJwt};
@@ -8,12 +8,10 @@ use mayfly_sdk::jwt::Audience;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::cmd::token;
 use crate::endpoint::EndpointArgs;
 use crate::failure::Failure;
 use crate::output::{Items, Out, View};
-
-/// The longest token that is read from standard input, bytes.
-const LONGEST_TOKEN: u64 = 64 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fetch {
@@ -82,7 +80,7 @@ impl Asked {
 
 impl Validate {
     pub(crate) async fn run(self, out: Out) -> Result<(), Failure> {
-        let token = if self.token == "-" { token_from_stdin()? } else { self.token };
+        let token = if self.token == "-" { token::from_stdin()? } else { self.token };
         let validated = self.endpoint.client()?.validate_jwt_svid(&audience(&self.audience)?, &token).await;
         let validated =
             validated.map_err(|refusal| Failure::refused("the JWT-SVID does not hold", &refusal).into_refusal())?;
@@ -94,15 +92,6 @@ fn audience(name: &str) -> Result<Audience, Failure> {
     Audience::new(name).map_err(|error| {
         Failure::input(format!("`{name}` is not an audience"), error.to_string(), "name who the token is for")
     })
-}
-
-fn token_from_stdin() -> Result<String, Failure> {
-    let mut token = String::new();
-    let read = io::stdin().lock().take(LONGEST_TOKEN).read_to_string(&mut token);
-    read.map_err(|error| {
-        Failure::input("the token was not read", error.to_string(), "give one token on standard input")
-    })?;
-    Ok(token.trim().to_owned())
 }
 
 impl Shown {
