@@ -282,7 +282,8 @@ impl Config {
         Ok(Rules {
             default_x509_ttl: self.ttl.x509,
             default_jwt_ttl: self.ttl.jwt,
-            longest_x509_ttl: self.longest_svid_ttl().min(Rules::LONGEST_TTL),
+            longest_x509_ttl: self.authority.longest_x509_ttl().min(Rules::LONGEST_TTL),
+            longest_wit_ttl: self.longest_wit_ttl().min(Rules::LONGEST_TTL),
             longest_jwt_ttl: self.authority.longest_jwt_ttl().min(Rules::LONGEST_TTL),
             allow_short_ttl: self.ttl.allow_short_ttl,
             entries_per_owner: self.limits.entries_per_owner,
@@ -297,10 +298,9 @@ impl Config {
         authority::Settings { wit: self.wit.enabled, wit_shown: self.bundle_endpoint.wit, ..self.authority.clone() }
     }
 
-    /// The longest life that an entry may give its X.509-SVIDs, and with them its WIT-SVIDs.
-    fn longest_svid_ttl(&self) -> Ttl {
-        let longest = self.authority.longest_x509_ttl();
-        if self.wit.enabled { longest.min(self.authority.longest_wit_ttl()) } else { longest }
+    /// The longest life of WIT-SVIDs; where there are none, they limit nothing.
+    fn longest_wit_ttl(&self) -> Ttl {
+        if self.wit.enabled { self.authority.longest_wit_ttl() } else { Rules::LONGEST_TTL }
     }
 
     /// Where the wrapping key lies.
@@ -400,7 +400,7 @@ impl Config {
             problems.push(Problem::new(format!("authority.{}", problem.key), problem.what, remedy));
         }
         let longest = [
-            ("ttl.x509", self.ttl.x509, self.longest_svid_ttl()),
+            ("ttl.x509", self.ttl.x509, self.authority.longest_x509_ttl().min(self.longest_wit_ttl())),
             ("ttl.node", self.ttl.node, self.authority.longest_x509_ttl()),
             ("ttl.jwt", self.ttl.jwt, self.authority.longest_jwt_ttl()),
         ];

@@ -10,6 +10,7 @@
 
 #[cfg(any(feature = "client", feature = "server"))]
 mod codec;
+mod secret;
 
 /// The SPIFFE Workload API: no package, so that its path is `/SpiffeWorkloadAPI/<Method>`.
 pub mod workload {

@@ -171,9 +171,13 @@ impl View for Items<Shown> {
     fn text(&self, w: &mut dyn Write) -> io::Result<()> {
         let row = |it: &Shown| {
             let count = |usage| it.keys(usage).count().to_string();
-            [it.trust_domain.clone(), it.sequence.to_string(), count("x509-svid"), count("jwt-svid")]
+            [it.trust_domain.clone(), it.sequence.to_string(), count("x509-svid"), count("jwt-svid"), count("wit-svid")]
         };
-        output::table(w, ["TRUST DOMAIN", "SEQUENCE", "X509", "JWT"], &self.items.iter().map(row).collect::<Vec<_>>())
+        output::table(
+            w,
+            ["TRUST DOMAIN", "SEQUENCE", "X509", "JWT", "WIT"],
+            &self.items.iter().map(row).collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -231,7 +235,9 @@ mod tests {
     fn bundles_are_listed_in_both_forms() {
         assert_eq!(
             output::golden(&Items { items: vec![example(Form::Document)] }),
-            format!("TRUST DOMAIN  SEQUENCE  X509  JWT\nexample.org   3         1     1\n{{\"items\":[{JSON}]}}\n")
+            format!(
+                "TRUST DOMAIN  SEQUENCE  X509  JWT  WIT\nexample.org   3         1     1    0\n{{\"items\":[{JSON}]}}\n"
+            )
         );
     }
 

@@ -73,3 +73,37 @@ fn what_the_old_build_stored_is_taken_up_by_this_one() {
     rig.wait_for_agent("a");
     eventually("the new agent has taken up what the old one enrolled", 20, || x509_serial(&rig, "a"));
 }
+
+#[test]
+fn an_old_agent_serves_on_where_wit_svids_are_issued_and_a_new_one_in_its_place_has_them() {
+    let Some(old) = old() else { return };
+    let mut rig = Rig::new(&[("wit.enabled", "true"), ("authority.publish_lead", "\"1s\"")]);
+    rig.start_issuer();
+    rig.set_program(old);
+    rig.start_agent("a");
+    rig.apply(&rig.entry("workload", ""));
+    let serial = eventually("an identity", 20, || x509_serial(&rig, "a"));
+    let wit = |rig: &Rig| {
+        let mut command = Command::new(mayfly());
+        command.args(["svid", "wit", "fetch"]).env("SPIFFE_ENDPOINT_SOCKET", rig.endpoint("a"));
+        command.output().unwrap()
+    };
+    let told = String::from_utf8_lossy(&wit(&rig).stderr).into_owned();
+    assert!(told.contains("unimplemented"), "{told}");
+    // It takes bundles with keys that it does not know, and acknowledges them.
+    let prepared = rig.json(&["authority", "prepare", "wit"]);
+    let id = prepared["authority"]["id"].as_str().unwrap().to_owned();
+    eventually("the old agent has acknowledged the next key", 20, || {
+        let keys = rig.json(&["authority", "list"]);
+        let is_active =
+            keys["items"].as_array().unwrap().iter().any(|key| key["id"] == *id && key["state"] == "active");
+        (is_active || rig.run(&["authority", "activate", &id]).status.success()).then_some(())
+    });
+    assert_eq!(x509_serial(&rig, "a"), Some(serial));
+
+    rig.set_program(mayfly());
+    rig.stop_agent("a");
+    rig.launch_agent("a");
+    rig.wait_for_agent("a");
+    eventually("a WIT-SVID", 20, || wit(&rig).status.success().then_some(()));
+}

@@ -1,5 +1,8 @@
 //! WIT-SVIDs where they are on: issued, renewed, withdrawn, and believed together with a proof only.
 
+mod attacks;
+mod rogue;
+
 use std::process::{Command, Output};
 
 use mayfly_rig::{Rig, eventually, mayfly};

@@ -193,9 +193,8 @@ impl Entry {
 
     pub(super) fn lifetime(&self, wanted: Wanted<'_>, rules: &Rules, now: Timestamp) -> Result<Ttl, Refusal> {
         let (ttl, longest) = match wanted {
-            Wanted::X509 | Wanted::Wit => {
-                (self.spec.x509_ttl.unwrap_or(rules.default_x509_ttl), rules.longest_x509_ttl)
-            }
+            Wanted::X509 => (self.spec.x509_ttl.unwrap_or(rules.default_x509_ttl), rules.longest_x509_ttl),
+            Wanted::Wit => (self.spec.x509_ttl.unwrap_or(rules.default_x509_ttl), rules.longest_wit_ttl),
             Wanted::Jwt { .. } => (self.spec.jwt_ttl.unwrap_or(rules.default_jwt_ttl), rules.longest_jwt_ttl),
         };
         if ttl > longest {

@@ -9,9 +9,11 @@ pub struct Rules {
     pub default_x509_ttl: Ttl,
     /// Lifetime of JWT-SVIDs where an entry names none.
     pub default_jwt_ttl: Ttl,
-    /// The longest lifetime that the rotation of the X.509 authorities allows, and that of the WIT keys where those are on
-    /// (DESIGN 9).
+    /// The longest lifetime that the X.509 authorities' rotation allows (DESIGN 9).
     pub longest_x509_ttl: Ttl,
+    /// The longest lifetime that the WIT keys' rotation allows, where there are any (DESIGN 9). WIT-SVIDs live as long as the
+    /// X.509-SVIDs of their entry.
+    pub longest_wit_ttl: Ttl,
     /// The longest lifetime that the JWT authorities' rotation allows (DESIGN 9).
     pub longest_jwt_ttl: Ttl,
     /// Whether lifetimes below [`Rules::SHORTEST_TTL`] are allowed.
@@ -40,6 +42,7 @@ impl Rules {
             default_x509_ttl: Ttl::from_s(15 * 60),
             default_jwt_ttl: Ttl::from_s(5 * 60),
             longest_x509_ttl: Self::LONGEST_TTL,
+            longest_wit_ttl: Self::LONGEST_TTL,
             longest_jwt_ttl: Self::LONGEST_TTL,
             allow_short_ttl: false,
             allow_serves_any: false,

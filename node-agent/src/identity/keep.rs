@@ -1,5 +1,6 @@
 //! Credentials in the form in which a restart of the agent keeps them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::holdings::{HeldBundle, Holdings};
 
 /// A credential as it is kept. Field numbers are never used again.
 #[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
 pub(crate) struct Kept {
     #[prost(message, optional, tag = "1")]
     subject: Option<node::Subject>,
@@ -40,6 +42,12 @@ pub(crate) struct Kept {
     /// leaves it.
     #[prost(string, tag = "9")]
     wit: String,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("subject", &self.subject).field("serial", &self.serial).finish_non_exhaustive()
+    }
 }
 
 /// What was read back is wiped where it was copied to.

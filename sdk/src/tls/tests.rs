@@ -3,6 +3,7 @@
 mod acceptance;
 mod first_contact;
 mod fixture;
+mod resumption;
 mod rotation;
 #[cfg(feature = "serve")]
 mod serving;

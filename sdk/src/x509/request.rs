@@ -170,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_another_version_or_with_bits_left_over_is_refused() {
+        let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+        let made = |version: u8, unused: u8| {
+            let content = [&[0x02, 0x01, version, 0x30, 0x00], key.public_key().spki(), &[0xa0, 0x00]].concat();
+            let info = element(0x30, &content);
+            let signature = key.sign(SignatureAlgorithm::EcSha256Der, &info).unwrap();
+            let bits = element(0x03, &[&[unused], &signature[..]].concat());
+            element(0x30, &[&info, ECDSA_SHA256, &bits].concat())
+        };
+        assert_eq!(verdict(&made(0, 0)).unwrap(), *key.public_key());
+        assert_eq!(verdict(&made(1, 0)), Err(RequestError::Malformed));
+        assert!(verdict(&made(0, 1)).is_err());
+    }
+
+    #[test]
     fn only_p256_requests_are_made_here() {
         let key = PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap();
         assert_eq!(CertificateRequest::sign(&key), Err(KeyError::Unsupported));

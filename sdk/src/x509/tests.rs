@@ -6,6 +6,7 @@ use crate::key::{KeyAlgorithm, PrivateKey};
 use crate::time::Ttl;
 
 mod bytes;
+mod clients;
 mod constraints;
 mod paths;
 
@@ -257,4 +258,83 @@ fn a_certificate_is_read_field_by_field() {
 fn chain_verdict(chain: &[&Made], bundles: &X509BundleSet) -> Result<(), X509Error> {
     let chain: Vec<_> = chain.iter().map(|made| &made.der).collect();
     verify(&chain, bundles, NOW, Usage::Server).map(|_| ())
+}
+
+#[test]
+fn what_a_key_usage_says_is_told_as_it_is() {
+    let usage = |params: CertificateParams| Certificate::parse(&self_signed(params).der).unwrap().key_usage().unwrap();
+    let only = usage(leaf(ID));
+    assert!(only.is_digital_signature_only() && only.is_critical());
+    let more = changed(|params| params.key_usages.push(KeyUsagePurpose::KeyAgreement));
+    assert!(
+        usage(more).digital_signature()
+            && !usage(changed(|params| params.key_usages = vec![KeyUsagePurpose::KeyAgreement])).digital_signature()
+    );
+    let lax = changed(|params| {
+        params.key_usages.clear();
+        params.custom_extensions = vec![extension(&[2, 5, 29, 15], false, b"\x03\x02\x06\xc0")];
+    });
+    let lax = usage(lax);
+    assert!(lax.digital_signature() && !lax.is_digital_signature_only() && !lax.is_critical());
+}
+
+#[test]
+fn each_refusal_of_a_chain_has_its_reason() {
+    for (error, reason) in [
+        (X509Error::Expired, Reason::Expired),
+        (X509Error::NotYetValid, Reason::NotYetValid),
+        (X509Error::NoBundle, Reason::UnknownTrustDomain),
+        (X509Error::BadSignature, Reason::X509SvidUntrusted),
+        (X509Error::Malformed, Reason::X509SvidInvalid),
+    ] {
+        assert_eq!(error.reason(), reason, "{error}");
+    }
+}
+
+#[test]
+fn only_sequences_are_split_off() {
+    let split = |der: &'static [u8]| split_certificates(der).collect::<Vec<_>>();
+    assert_eq!(split(b"\x30\x00\x30\x01\xff"), [Ok(&b"\x30\x00"[..]), Ok(&b"\x30\x01\xff"[..])]);
+    assert_eq!(split(b"\x31\x00"), [Err(X509Error::Malformed)]);
+    assert_eq!(split(b"\x30\x02\x00"), [Err(X509Error::Malformed)]);
+}
+
+#[test]
+fn a_chain_of_the_greatest_length_is_an_svid_and_each_link_of_it_an_authority() {
+    let domain = Domain::new();
+    let made = signed(leaf(ID), &domain.intermediate);
+    let with = |links: &[&Made]| {
+        let chain = std::iter::once(&made).chain(links.iter().copied());
+        let chain = chain.map(|made| CertificateDer::from(made.der.clone())).collect();
+        X509Svid::new(chain, made.private_key()).map(|_| ())
+    };
+    assert_eq!(with(&[&domain.intermediate; MAX_CHAIN - 1]), Ok(()));
+    assert_eq!(with(&[&domain.intermediate; MAX_CHAIN]), Err(X509Error::ChainTooLong));
+    let mut mute = ca("mute");
+    mute.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let mut denying = ca("denying");
+    denying.is_ca = IsCa::ExplicitNoCa;
+    for params in [mute, denying] {
+        let link = signed(params, &domain.root);
+        assert_eq!(with(&[&link]), Err(X509Error::NotAnAuthority));
+    }
+}
+
+#[test]
+fn parameters_that_are_not_null_make_no_algorithm() {
+    use x509_parser::asn1_rs::{Any, Class, Header, Length, Tag};
+    use x509_parser::oid_registry::{OID_PKCS1_SHA256WITHRSA, OID_SIG_ECDSA_WITH_SHA256};
+    use x509_parser::x509::AlgorithmIdentifier;
+    let any = |tag, data: &'static [u8]| {
+        Any::new(Header::new(Class::Universal, false, tag, Length::Definite(data.len())), data)
+    };
+    let rsa = |parameters| signature::algorithm(&AlgorithmIdentifier::new(OID_PKCS1_SHA256WITHRSA, parameters));
+    assert_eq!(rsa(Some(any(Tag::Null, b""))), Some(crate::key::SignatureAlgorithm::RsaPkcs1Sha256));
+    for parameters in
+        [None, Some(any(Tag::Null, b"x")), Some(any(Tag::OctetString, b"")), Some(any(Tag::Sequence, b"x"))]
+    {
+        assert_eq!(rsa(parameters), None);
+    }
+    let ec = |parameters| signature::algorithm(&AlgorithmIdentifier::new(OID_SIG_ECDSA_WITH_SHA256, parameters));
+    assert!(ec(None).is_some() && ec(Some(any(Tag::Null, b""))).is_none());
 }

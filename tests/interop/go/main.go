@@ -1,6 +1,6 @@
 // A workload that knows only go-spiffe.
 //
-// usage: workload denied | full | federation ... (see federation.go). Prints one JSON object; exits 0 when the Workload API behaved as the SPIFFE standards say.
+// usage: workload denied | full | wits | without-wits | federation ... (see federation.go). Prints one JSON object; exits 0 when the Workload API behaved as the SPIFFE standards say.
 package main
 
 import (
@@ -31,11 +31,10 @@ func main() {
 	client, err := workloadapi.New(ctx)
 	check(err)
 	defer client.Close()
-	result := full
-	if os.Args[1] == "denied" {
-		result = denied
+	results := map[string]func(context.Context, *workloadapi.Client) map[string]any{
+		"denied": denied, "full": full, "wits": wits, "without-wits": withoutWITs,
 	}
-	check(json.NewEncoder(os.Stdout).Encode(result(ctx, client)))
+	check(json.NewEncoder(os.Stdout).Encode(results[os.Args[1]](ctx, client)))
 }
 
 func denied(ctx context.Context, client *workloadapi.Client) map[string]any {

@@ -10,6 +10,9 @@
     reason = "a test root"
 )]
 
+#[path = "clients/wits.rs"]
+mod wits;
+
 use std::{
     io::Write as _,
     path::{Path, PathBuf},

@@ -84,6 +84,16 @@ fn a_lifetime_that_the_authorities_no_longer_allow_is_refused_and_not_cut() {
     assert_eq!(reason(ask(&registry, &node("n", "1"), &[], NOW)), Reason::InvalidTtl);
 }
 
+#[test]
+fn wit_keys_of_a_short_life_limit_new_entries_and_take_no_x509_svid_from_those_that_there_are() {
+    let mut registry = registry(rules(), "spiffe_id: spiffe://example.org/api, x509_ttl: 2h");
+    registry.set_rules(Rules { longest_wit_ttl: Ttl::from_s(3600), ..rules() });
+    let (node, facts) = (node("n", "1"), AssertedFacts::default());
+    let ask = |wanted| registry.authorize(&request(&registry, &node, &facts, wanted), NOW);
+    assert_eq!(ask(Wanted::X509).unwrap().ttl, Ttl::from_s(7200));
+    assert_eq!(reason(ask(Wanted::Wit)), Reason::InvalidTtl);
+}
+
 /// Rows: J-11.
 #[test]
 fn audiences_are_those_of_the_entry() {

@@ -70,7 +70,7 @@ pub(super) fn read(at: usize, tree: Tree, rules: &Rules, problems: &mut Problems
     let node = node(&mut fields, rules);
     let selectors = selectors(&mut fields, rules);
     let mut spec = EntrySpec::new("", Template::parse(PLACEHOLDER_ID).ok()?, Vec::new(), Vec::new());
-    spec.x509_ttl = ttl(&mut fields, "x509_ttl", rules.longest_x509_ttl, rules);
+    spec.x509_ttl = ttl(&mut fields, "x509_ttl", rules.longest_x509_ttl.min(rules.longest_wit_ttl), rules);
     spec.jwt_ttl = ttl(&mut fields, "jwt_ttl", rules.longest_jwt_ttl, rules);
     spec.expires_at = fields.timestamp("expires_at");
     let sharing = fields.word("sharing", &[("entry", Sharing::Entry), ("instance", Sharing::Instance)]);

@@ -52,6 +52,17 @@ async fn clients_that_say_nothing_do_not_keep_others_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_more_handshakes_than_allowed_go_on_at_a_time_and_each_has_its_grace() {
+    let (pair, stop) = (Pair::new(), CancellationToken::new());
+    let (mut incoming, port) = listen(&pair, 1, &stop).await;
+    let _silent = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let begin = Instant::now();
+    let (_client, server) = tokio::join!(dial(&pair, port), incoming.accept());
+    assert!(server.is_some());
+    assert!((2..4).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_client_is_cut_after_ten_seconds() {
     let (pair, stop) = (Pair::new(), CancellationToken::new());
     let (_incoming, port) = listen(&pair, 4, &stop).await;
@@ -128,6 +139,8 @@ async fn clients_without_a_certificate_last_for_half_a_minute_and_give_way_to_ea
     assert!(client.is_ok() && server.is_some(), "the place is free again");
 
     second.read(&mut [0; 1]).await.unwrap_err();
+    assert!(begin.elapsed() >= Duration::from_secs(29), "not before its time: {:?}", begin.elapsed());
     third.read(&mut [0; 1]).await.unwrap_err();
+    third.read(&mut [0; 1]).await.expect_err("what has ended stays so");
     assert!(begin.elapsed() <= Duration::from_secs(35), "{:?}", begin.elapsed());
 }

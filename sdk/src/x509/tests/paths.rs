@@ -295,3 +295,65 @@ fn the_algorithm_is_written_twice_alike() {
     assert_eq!(Certificate::parse(&changed).unwrap_err(), X509Error::Malformed);
     assert!(Certificate::parse(&made.der).unwrap().verify_signature(key.public_key()).is_err());
 }
+
+#[test]
+fn an_authority_that_changes_its_key_under_its_own_name_does_not_lengthen_the_path() {
+    let constrained = || {
+        let mut root = ca("root");
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        root
+    };
+    let domain = Domain::of("td", constrained(), ca("intermediate"));
+    let next = signed(constrained(), &domain.root);
+    let made = signed(leaf(ID), &next);
+    assert_eq!(chain_verdict(&[&made, &next], &domain.bundles), Ok(()));
+    let made = signed(leaf(ID), &domain.intermediate);
+    assert_eq!(chain_verdict(&[&made, &domain.intermediate], &domain.bundles), Err(X509Error::PathLength));
+}
+
+#[test]
+fn a_dead_end_does_not_hide_the_way_beside_it() {
+    let (domain, elsewhere) = (Domain::new(), self_signed(ca("elsewhere")));
+    let key = KeyPair::generate().unwrap();
+    let same = KeyPair::try_from(key.serialize_der()).unwrap();
+    // One authority, certified by two others, of which one is not believed.
+    let dead = signed_with(ca("intermediate"), &elsewhere, same);
+    let good = signed_with(ca("intermediate"), &domain.root, key);
+    let made = signed(leaf(ID), &good);
+    assert_eq!(chain_verdict(&[&made, &dead, &good], &domain.bundles), Ok(()));
+    assert_eq!(chain_verdict(&[&made, &dead], &domain.bundles), Err(X509Error::NoPath));
+}
+
+#[test]
+fn an_issuer_for_one_use_does_not_serve_where_both_are_asked_for() {
+    let verdict = |usages: &[ExtendedKeyUsagePurpose], usage| {
+        let mut params = ca("intermediate");
+        params.extended_key_usages = usages.to_vec();
+        Domain::of("td", ca("root"), params).verdict_as(leaf(ID), usage).map(|_| ())
+    };
+    let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+    assert_eq!(verdict(&[server.clone(), client.clone()], Usage::Any), Ok(()));
+    assert_eq!(verdict(&[server], Usage::Any), Err(X509Error::ExtendedKeyUsage));
+    assert_eq!(verdict(&[client], Usage::Any), Err(X509Error::ExtendedKeyUsage));
+}
+
+#[test]
+fn a_leaf_with_the_name_of_its_issuer_is_bound_by_constraints_all_the_same() {
+    let mut issuer = ca("leaf");
+    issuer.custom_extensions = vec![extension(&[2, 5, 29, 30], true, b"\x30\x0b\xa1\x09\x30\x07\x86\x05td.ab")];
+    let verdict =
+        |issuer: CertificateParams, id: &str| Domain::of("td.ab", ca("root"), issuer).verdict(leaf(id)).map(|_| ());
+    assert_eq!(verdict(ca("leaf"), "spiffe://td.ab/a"), Ok(()));
+    assert_eq!(verdict(issuer, "spiffe://td.ab/a"), Err(X509Error::NameConstraint));
+}
+
+#[test]
+fn the_last_signature_that_is_allowed_is_checked_and_no_further_one() {
+    let found_after = |others: usize| {
+        let anchors: Vec<_> = (0..=others).map(|_| self_signed(ca("crowd"))).collect();
+        let bundles = bundle("td", &anchors.iter().collect::<Vec<_>>()).into();
+        chain_verdict(&[&signed(leaf(ID), &anchors[others])], &bundles)
+    };
+    assert_eq!(found_after(31), Ok(()));
+    assert_eq!(found_after(32), Err(X509Error::TooManySignatures));
+}

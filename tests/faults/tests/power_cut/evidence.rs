@@ -60,6 +60,7 @@ impl Evidence {
             problems.extend(all.filter(|one| !there(one)).map(|one| format!("{what}: {one}")));
         };
         lost("an SVID is not in the ledger", &mut held.svids.iter(), &|one| self.events.contains(one));
+        lost("a WIT-SVID is not in the ledger", &mut held.wits.iter(), &|one| self.events.contains(one));
         lost("an entry is lost", &mut held.entries.iter(), &|one| self.entries.contains(one));
         lost("a join token is lost", &mut held.tokens.iter(), &|one| self.tokens.contains_key(one));
         lost("a node's SVID is not in the ledger", &mut enrolled.iter().map(|node| &node.serial), &|one| {
@@ -68,7 +69,7 @@ impl Evidence {
         if self.changes != (1..=self.head).collect() {
             problems.push(format!("revisions up to {} have gaps: {:?}", self.head, self.changes));
         }
-        for kind in ["x509_root", "x509_intermediate", "jwt"] {
+        for kind in ["x509_root", "x509_intermediate", "jwt", "wit"] {
             if self.active.get(kind) != Some(&1) && !self.is_new() {
                 problems.push(format!("not one active slot of the kind {kind}: {:?}", self.active));
             }

@@ -15,7 +15,7 @@ use std::{
 
 use mayfly_rig::{Rig, mayfly};
 use mayfly_sdk::{
-    client::{Endpoint, Source, WorkloadClient, X509Context},
+    client::{Endpoint, Source, WitContext, WorkloadClient, X509Context},
     jwt::Audience,
 };
 use tokio::runtime::Runtime;
@@ -29,6 +29,8 @@ pub(crate) struct Held(Mutex<Holdings>);
 pub(crate) struct Holdings {
     /// Serial numbers and `jti`s, hexadecimal.
     pub(crate) svids: BTreeSet<String>,
+    /// `jti`s of WIT-SVIDs.
+    pub(crate) wits: BTreeSet<String>,
     /// Names of entries.
     pub(crate) entries: Vec<String>,
     /// The SPIFFE IDs that join tokens are for.
@@ -56,7 +58,8 @@ impl Load {
         for caller in 0..4 {
             runtime.spawn(ever_new_audiences(endpoint.clone(), caller, Arc::clone(held)));
         }
-        runtime.spawn(every_rotation(endpoint, Arc::clone(held)));
+        runtime.spawn(every_rotation(endpoint.clone(), Arc::clone(held)));
+        runtime.spawn(every_wit(endpoint, Arc::clone(held)));
         let stop = Arc::new(AtomicBool::new(false));
         let commands = [Administrator::edit_entries, Administrator::make_tokens].map(|work| {
             let administrator = Administrator {
@@ -109,6 +112,17 @@ async fn every_rotation(endpoint: Endpoint, held: Arc<Held>) {
         if let Ok(context) = change {
             let serials = context.svids().iter().map(|hinted| hex::encode(hinted.svid.serial()));
             held.0.lock().unwrap().svids.extend(serials);
+        }
+    }
+}
+
+async fn every_wit(endpoint: Endpoint, held: Arc<Held>) {
+    let source = Source::<WitContext>::start(endpoint);
+    let mut changes = source.changes();
+    while let Some(change) = changes.next().await {
+        if let Ok(context) = change {
+            let jtis = context.svids().iter().map(|hinted| hinted.svid.claims().claims()["jti"].as_str().unwrap());
+            held.0.lock().unwrap().wits.extend(jtis.map(str::to_owned));
         }
     }
 }

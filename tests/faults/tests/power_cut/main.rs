@@ -29,11 +29,13 @@ use mayfly_rig::{Rig, eventually};
 use twins::Twins;
 
 /// Short lives, so that SVIDs and keys are renewed between two kills.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("ttl.allow_short_ttl", "true"),
     ("ttl.x509", "\"6s\""),
     ("ttl.jwt", "\"20s\""),
     ("authority.jwt_life", "\"120s\""),
+    ("wit.enabled", "true"),
+    ("authority.wit_life", "\"120s\""),
     ("authority.publish_lead", "\"1s\""),
 ];
 
@@ -68,12 +70,14 @@ fn a_power_cut_loses_nothing_that_a_client_holds() {
     let problems = Evidence::of(&rig).problems(&held, &enrolled);
     assert!(problems.is_empty(), "at the end: {problems:#?}");
     eprintln!(
-        "{kills} kills: {} SVIDs, {} entries, {} join tokens, {} nodes held",
+        "{kills} kills: {} SVIDs, {} WIT-SVIDs, {} entries, {} join tokens, {} nodes held",
         held.svids.len(),
+        held.wits.len(),
         held.entries.len(),
         held.tokens.len(),
         enrolled.len()
     );
+    assert!(held.wits.len() > 5, "there were hardly any WIT-SVIDs: {}", held.wits.len());
     assert!(held.svids.len() > 100 && held.entries.len() > 5 && held.tokens.len() > 5, "there was hardly any load");
     assert!(!enrolled.is_empty(), "no node was enrolled");
 }
