@@ -125,7 +125,7 @@ async fn clients_without_a_certificate_last_for_half_a_minute_and_give_way_to_ea
         incoming.accept().await
     });
     let mut third = accepted.expect("the oldest gave way");
-    assert!(begin.elapsed() <= Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!((2..=3).contains(&begin.elapsed().as_secs()), "after its grace: {:?}", begin.elapsed());
 
     // They keep nobody out who shows a certificate: he has a place, and a second one has none.
     pair.client.present(chain_of(&pair.domain, leaf(CLIENT)));
