@@ -411,5 +411,6 @@ fn what_is_too_long_is_not_read_and_what_is_just_not_is() {
 fn emptiness_is_told_as_it_is() {
     let (bundle, _) = full();
     assert!(!bundle.x509.is_empty() && X509Bundle::new(td(), Vec::new()).is_empty());
+    assert!(!bundle.jwt.is_empty() && JwtBundle::empty(td()).is_empty());
     assert!(X509BundleSet::default().is_empty() && !X509BundleSet::from(bundle.x509).is_empty());
 }

@@ -180,3 +180,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_shown_of_a_token_without_a_check_is_bounded_as_well() {
+    let parts = insecure_parts(&token(r#"{"alg":"none"}"#, CLAIMS, b"")).unwrap();
+    assert_eq!((parts.0["alg"].as_str(), parts.1["sub"].as_str()), (Some("none"), Some("spiffe://td/a")));
+    let with_signature = |bytes: usize| insecure_parts(&format!("e30.e30.{}", "A".repeat(bytes))).map(|_| ());
+    assert_eq!(with_signature(MAX_SEGMENT_BYTES), Ok(()));
+    assert_eq!(with_signature(MAX_SEGMENT_BYTES + 1), Err(JwsError::TooLong));
+}
