@@ -33,7 +33,7 @@ pub use config::Config;
 pub use directory::DirectoryError;
 pub use link::LinkError;
 pub use run::{RunError, run};
-pub use workload_api::ServeError;
+pub use workload_api::{ServeError, fuzz_secret_requests};
 
 /// 16 random bytes, as requests to the issuer carry them.
 ///

@@ -12,6 +12,7 @@ mod attestation;
 mod attestor;
 pub mod boot;
 mod cgroup;
+mod fuzz;
 mod instances;
 mod pidfd;
 mod process;
@@ -23,6 +24,7 @@ mod unix;
 
 pub use attestation::{AttestError, Attestation, Attestors, Verdict};
 pub use attestor::{Attestor, Facts, Needs};
+pub use fuzz::fuzz_process_files;
 pub use instances::{InstanceError, InstanceKey, Instances};
 pub use pidfd::Death;
 pub use process::{FileId, HeldProcess, HoldError, Program};

@@ -42,6 +42,7 @@ use self::bundles::{JwtBundles, X509Bundles};
 use self::caller::Caller;
 pub(crate) use self::entitlement::Served;
 pub(crate) use self::limits::{CallLimits, Calls};
+pub use self::sds::fuzz_secret_requests;
 pub use self::server::ServeError;
 pub(crate) use self::server::{Serve, serve};
 use self::stream::follow;

@@ -12,8 +12,10 @@
 mod agentless;
 mod attacks;
 mod attestation;
+mod container;
 mod files;
 mod idle;
+mod machine;
 mod metrics;
 mod newcomer;
 mod remote_admin;

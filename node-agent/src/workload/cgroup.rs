@@ -40,10 +40,10 @@ pub(super) fn path(process: &HeldProcess, kind: &'static str, key: &'static str)
 ///
 /// The unified hierarchy (`0::`), unless it says `/` and a version 1 hierarchy says more: machines exist where both are mounted and only the old
 /// one is in use. Of those, systemd's own comes first, then those that every container runtime uses, then any.
-fn path_of(lines: &str) -> Option<&str> {
+pub(super) fn path_of(lines: &str) -> Option<&str> {
     const PREFERRED: [&str; 4] = ["", "name=systemd", "memory", "pids"];
     let hierarchies =
-        || lines.lines().filter_map(|line| line.splitn(3, ':').skip(1).collect::<Vec<_>>().try_into().ok());
+        || lines.split('\n').filter_map(|line| line.splitn(3, ':').skip(1).collect::<Vec<_>>().try_into().ok());
     let deeper = |[_, path]: &[&str; 2]| *path != "/";
     for preferred in PREFERRED {
         let found = hierarchies()
@@ -65,6 +65,7 @@ mod tests {
     fn the_unified_hierarchy_is_read() {
         assert_eq!(path_of("0::/system.slice/nginx.service\n"), Some("/system.slice/nginx.service"));
         assert_eq!(path_of("0::/a:b\n"), Some("/a:b"));
+        assert_eq!(path_of("0::/a\r\n"), Some("/a\r"), "another group than /a");
     }
 
     #[test]

@@ -200,7 +200,7 @@ fn start_time(pid: i32) -> Result<u64, HoldError> {
 }
 
 /// Field 22 of `/proc/<pid>/stat`. The name in field 2 may hold spaces and parentheses, so counting begins after the last `)`.
-fn start_time_of(stat: &str) -> Option<u64> {
+pub(super) fn start_time_of(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 

@@ -32,12 +32,12 @@ impl Attestor for Systemd {
 /// The kinds of unit that have processes.
 const UNITS: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
 
-fn unit(path: &str) -> Option<&str> {
+pub(super) fn unit(path: &str) -> Option<&str> {
     let name = components(path).find(|name| !is_slice(name))?;
     UNITS.iter().any(|kind| name.strip_suffix(kind).is_some_and(|stem| !stem.is_empty())).then_some(name)
 }
 
-fn slice(path: &str) -> Option<&str> {
+pub(super) fn slice(path: &str) -> Option<&str> {
     unit(path)?;
     components(path).take_while(|name| is_slice(name)).last()
 }

@@ -104,7 +104,7 @@ fn supplementary_gids(process: &HeldProcess, key: &'static str) -> Result<Vec<u3
 }
 
 /// The line `Groups:` of `/proc/<pid>/status`.
-fn gids_of(status: &str) -> Option<Vec<u32>> {
+pub(super) fn gids_of(status: &str) -> Option<Vec<u32>> {
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
     groups.split_ascii_whitespace().map(|gid| gid.parse().ok()).collect()
 }

@@ -29,6 +29,7 @@ use mayfly_sdk::{Reason, Refusal};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::subscription::Asked;
+pub use self::subscription::fuzz_secret_requests;
 use self::view::{SecretSet, Secrets};
 use super::caller::Caller;
 use super::stream::follow;

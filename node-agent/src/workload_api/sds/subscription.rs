@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use mayfly_proto::sds as wire;
 use mayfly_sdk::{Reason, Refusal};
+use prost::Message as _;
 
 use super::SECRET_TYPE;
 
@@ -128,6 +129,31 @@ impl Subscription {
         self.everything |= more.remove(EVERYTHING);
         self.names.extend(more.iter().cloned());
         Ok(Outcome::Wanted(more.into_iter().collect()))
+    }
+}
+
+/// What the fuzzer calls: requests on one stream, each a byte for its form, two for its length, and its message.
+///
+/// # Panics
+/// If more is wanted than one stream may want, or a name that none may have.
+#[doc(hidden)]
+pub fn fuzz_secret_requests(mut stream: &[u8]) {
+    let mut subscription = Subscription::default();
+    while let Some(([form, high, low], rest)) = stream.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let (message, rest) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        stream = rest;
+        let asked = match form & 1 {
+            0 => wire::DiscoveryRequest::decode(message).map(Asked::from),
+            _ => wire::DeltaDiscoveryRequest::decode(message).map(Asked::from),
+        };
+        let Ok(asked) = asked else { continue };
+        if subscription.take(asked, "1").is_err() {
+            return;
+        }
+        assert!(subscription.has_begun() && subscription.names().count() <= MOST_NAMES, "too many names");
+        let legal = |name: &str| !name.is_empty() && name.len() <= LONGEST_NAME && name != EVERYTHING;
+        assert!(subscription.names().all(|name| legal(name) && subscription.wants(name)), "an impossible name");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Two machines in one: namespaces with systemd as their first process, and one network cable between them.
+//! Machines within this one: namespaces with systemd as their first process, and a network cable between two of them.
 
 use std::{
     fs,
@@ -9,10 +9,10 @@ use std::{
 use mayfly_rig::{Daemon, eventually};
 use tempfile::TempDir;
 
-const SCRIPT: &str = include_str!("machine.sh");
+const SCRIPT: &str = include_str!("machine/boot.sh");
 
 /// A machine that runs; it and everything in it ends with this value.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     daemon: Option<Daemon>,
     /// The first process of the machine, as this one sees it.
     init: u32,
@@ -20,8 +20,20 @@ pub(super) struct Machine {
     _dir: TempDir,
 }
 
-/// Why no machine can be had here; none: it can.
-pub(super) fn lacking() -> Option<String> {
+/// Whether there can be machines here; where not, it is said what was not run.
+pub(crate) fn to_be_had(what: &str) -> bool {
+    use std::io::Write as _;
+    let lacking = lacking();
+    if let Some(why) = &lacking {
+        // Past the test harness's capture, which hides what passes.
+        let mut uncaptured = std::io::stderr();
+        writeln!(uncaptured, "NOT RUN: {what}: {why}").unwrap();
+    }
+    lacking.is_none()
+}
+
+/// Why there can be none.
+fn lacking() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("it needs root".to_owned());
     }
@@ -53,7 +65,7 @@ fn cgroups() -> Option<PathBuf> {
 
 impl Machine {
     /// Boots one.
-    pub(super) fn boot(name: &str) -> Self {
+    pub(crate) fn boot(name: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("mayfly-machine-").tempdir().unwrap();
         let cgroup = cgroups().unwrap().join(dir.path().file_name().unwrap());
         fs::create_dir(&cgroup).unwrap();
@@ -86,7 +98,7 @@ impl Machine {
     }
 
     /// Puts a cable between two machines, and tells each the other's name.
-    pub(super) fn connect(&self, address: &str, other: &Self, other_address: &str, other_name: &str) {
+    pub(crate) fn connect(&self, address: &str, other: &Self, other_address: &str, other_name: &str) {
         let (init, other_init) = (self.init.to_string(), other.init.to_string());
         let laid = Command::new("ip")
             .args(["link", "add", "eth0", "netns", &init, "type", "veth", "peer", "name", "eth0", "netns", &other_init])
@@ -103,12 +115,12 @@ impl Machine {
     }
 
     /// The machine's `/root/mayfly`, where the commands run.
-    pub(super) fn directory(&self) -> PathBuf {
+    pub(crate) fn directory(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root/root/mayfly", self.init))
     }
 
     /// Runs commands as root of the machine, as a person at its console does; the first that fails ends them.
-    pub(super) fn at_root(&self, commands: &str) -> Output {
+    pub(crate) fn at_root(&self, commands: &str) -> Output {
         let mut command = Command::new("timeout");
         command.args(["300", "nsenter", "--target", &self.init.to_string()]);
         command.args(["--mount", "--pid", "--net", "--uts", "--ipc", "--cgroup"]);

@@ -1,5 +1,5 @@
 # Becomes a machine: this system's files under a layer of its own that is gone with it, its own processes, network, name, /run, /tmp and /var/lib,
-# and systemd as its first process. Run as root in new namespaces (mount, PID, network, UTS, IPC, cgroup): machine.sh DIRECTORY NAME
+# and systemd as its first process. Run as root in new namespaces (mount, PID, network, UTS, IPC, cgroup): boot.sh DIRECTORY NAME
 set -eu
 dir=$1 name=$2
 hostname "$name"
