@@ -153,12 +153,12 @@ fn dev_serves_its_user_and_every_verb_works_on_it() {
     let token =
         dev.json(&["svid", "jwt", "fetch", "--audience", "db"])["items"][0]["token"].as_str().unwrap().to_owned();
     assert_eq!(dev.json(&["svid", "jwt", "validate", "--audience", "db", &token])["spiffe_id"], id.as_str());
-    let said = dev.json(&["token", "inspect", &token]);
+    let shown = dev.json(&["token", "inspect", &token]);
     assert_eq!(
-        (&said["kind"], &said["verified"], &said["expired"]),
+        (&shown["kind"], &shown["verified"], &shown["expired"]),
         (&"JWT-SVID".into(), &false.into(), &false.into())
     );
-    assert_eq!(said["claims"]["sub"], id.as_str());
+    assert_eq!(shown["claims"]["sub"], id.as_str());
     let kinds = dev.json(&["authority", "list"])["items"].as_array().unwrap().len();
     assert!(kinds >= 3, "a root, an intermediate, a JWT key: {kinds}");
     let prepared = dev.json(&["authority", "prepare", "jwt"])["authority"].clone();

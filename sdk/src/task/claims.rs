@@ -97,11 +97,11 @@ impl TaskClaims {
     pub fn to_json(&self) -> Object {
         let grant = self.grant.to_json();
         let encode = |digest: &[u8; 32]| URL_SAFE_NO_PAD.encode(digest);
-        let mut task = json!({
+        let mut task = members(json!({
             "id": self.task.id, "root": self.task.root, "purpose": encode(&self.task.purpose), "hop": self.task.hop,
             "max_hops": self.task.max_hops, "digest": encode(&self.grant.digest()),
-        });
-        let mut claims = json!({
+        }));
+        let mut claims = members(json!({
             "iss": self.issuer, "sub": self.subject.to_string(), "aud": self.grant.audience(),
             "iat": self.issued_at.unix_s(), "nbf": self.issued_at.unix_s(), "exp": self.expires_at.unix_s(),
             "jti": self.jti, "txn": self.task.root, "att": encode(&self.evidence),
@@ -109,40 +109,38 @@ impl TaskClaims {
                 Binding::Certificate(thumbprint) => json!({"x5t#S256": encode(thumbprint)}),
                 Binding::Key(thumbprint) => json!({"jkt": encode(thumbprint)}),
             },
-        });
+        }));
+        let mut add = |name: &str, value: Value| claims.insert(name.to_owned(), value);
         if let Some(parent) = self.task.parent {
-            task["parent"] = json!(parent);
+            task.insert("parent".to_owned(), json!(parent));
         }
         if let Some(delegable) = grant.get("delegable") {
-            task["delegable"] = delegable.clone();
+            task.insert("delegable".to_owned(), delegable.clone());
         }
         if let Some(holder) = self.holder() {
-            claims["client_id"] = json!(holder.spiffe_id);
-            task["instance"] = json!(holder.instance);
+            task.insert("instance".to_owned(), json!(holder.instance));
+            add("client_id", json!(holder.spiffe_id));
             if !self.is_its_own_subject() {
-                claims["act"] = self.act();
+                add("act", self.act());
             }
         }
         if !self.grant.scope().is_empty() {
-            claims["scope"] = self.grant.scope().iter().map(String::as_str).collect::<Vec<_>>().join(" ").into();
+            add("scope", self.grant.scope().iter().map(String::as_str).collect::<Vec<_>>().join(" ").into());
         }
         if let Some(details) = grant.get("authorization_details") {
-            claims["authorization_details"] = details.clone();
+            add("authorization_details", details.clone());
         }
         if let Some(may_act) = &self.may_act {
-            claims["may_act"] = json!({"sub": may_act});
+            add("may_act", json!({"sub": may_act}));
         }
         if let Some(parent) = &self.parent_digest {
-            claims["par"] = encode(parent).into();
+            add("par", encode(parent).into());
         }
         if let Some(StatusEntry { index, uri }) = &self.status {
-            claims["status"] = json!({"status_list": {"idx": index, "uri": uri}});
+            add("status", json!({"status_list": {"idx": index, "uri": uri}}));
         }
-        claims["mayfly_task"] = task;
-        match claims {
-            Value::Object(claims) => claims,
-            _ => Object::new(),
-        }
+        add("mayfly_task", task.into());
+        claims
     }
 
     /// Reads the payload of a token whose signature held, and looks whether it agrees with itself: the chain is as long as
@@ -167,18 +165,18 @@ impl TaskClaims {
             issuer: text("iss")?.to_owned(),
             subject,
             chain,
-            may_act: claims.get("may_act").map(may_act).map_or(Some(None), |ids| ids.map(Some))?,
+            may_act: optional(claims.get("may_act"), may_act).ok()?,
             binding: binding(claims.get("cnf")?.as_object()?)?,
             issued_at: time("iat").filter(|issued_at| time("nbf") == Some(*issued_at))?,
             expires_at: time("exp")?,
             jti: text("jti")?.parse().ok()?,
-            parent_digest: optional(claims.get("par"), digest)?,
+            parent_digest: optional(claims.get("par"), digest).ok()?,
             evidence: digest(claims.get("att")?)?,
-            status: optional(claims.get("status"), status)?,
+            status: optional(claims.get("status"), status).ok()?,
             task: TaskLink {
                 id: task.get("id")?.as_str()?.parse().ok()?,
                 root: task.get("root")?.as_str()?.parse().ok()?,
-                parent: optional(task.get("parent"), |parent| parent.as_str()?.parse().ok())?,
+                parent: optional(task.get("parent"), |parent| parent.as_str()?.parse().ok()).ok()?,
                 purpose: digest(task.get("purpose")?)?,
                 hop: small(task.get("hop")?)?,
                 max_hops: small(task.get("max_hops")?)?,
@@ -240,13 +238,11 @@ fn chain(mut act: &Value) -> Option<Vec<Actor>> {
     while newest_first.len() < MAX_CHAIN {
         let spiffe_id = act.get("sub")?.as_str()?.parse().ok()?;
         newest_first.push(Actor { spiffe_id, instance: act.get("instance")?.as_str()?.parse().ok()? });
-        match act.get("act") {
-            Some(previous) => act = previous,
-            None => {
-                newest_first.reverse();
-                return Some(newest_first);
-            }
-        }
+        let Some(previous) = act.get("act") else {
+            newest_first.reverse();
+            return Some(newest_first);
+        };
+        act = previous;
     }
     None
 }
@@ -279,7 +275,11 @@ fn small(value: &Value) -> Option<u8> {
     value.as_u64()?.try_into().ok()
 }
 
-/// Nothing where there is nothing; no answer at all where there is something else than was expected.
-fn optional<T>(value: Option<&Value>, read: impl FnOnce(&Value) -> Option<T>) -> Option<Option<T>> {
-    value.map_or(Some(None), |value| read(value).map(Some))
+fn members(value: Value) -> Object {
+    if let Value::Object(members) = value { members } else { Object::new() }
+}
+
+/// Nothing where there is nothing; an error where there is something else than was expected.
+fn optional<T>(value: Option<&Value>, read: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>, ()> {
+    value.map(|value| read(value).ok_or(())).transpose()
 }
