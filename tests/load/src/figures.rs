@@ -10,6 +10,7 @@ use crate::{
     admin::Admin,
     agent::{Agent, fleet, fresh_keys},
     machine::{cpu_us, file_io, percentile, signature_us},
+    report::Figure,
 };
 
 /// SVIDs of a fleet: 5 minutes.
@@ -20,7 +21,8 @@ const IDLE: Duration = Duration::from_mins(2);
 const SETTLED: Duration = Duration::from_millis(50);
 
 /// P1: issuer CPU for each X.509-SVID, its record durable, in signatures; in batches of 100 and one by one.
-pub(crate) async fn p1(svids: usize) {
+pub(crate) async fn p1(svids: usize) -> Vec<Figure> {
+    let mut figures = Vec::new();
     let mut rig = Rig::new(&SETTINGS);
     rig.start_issuer();
     for batch in [100, 1] {
@@ -55,16 +57,21 @@ pub(crate) async fn p1(svids: usize) {
         // A machine that is shared is not equally fast all the time.
         let signature_us = f64::midpoint(signature_before, signature_us());
         let rate = minted as f64 / wall.elapsed().as_secs_f64();
-        println!(
-            "P1 batch {batch}: {each_us:.1} us CPU an SVID = {:.2} signatures of {signature_us:.1} us; {minted} SVIDs at {rate:.0}/s",
-            each_us / signature_us
-        );
+        figures.push(Figure::at_most(
+            2.0,
+            "signatures",
+            each_us / signature_us,
+            ("P1", format!("issuer CPU for an X.509-SVID, its record durable, in batches of {batch}")),
+            format!("{each_us:.1} us of CPU, a signature {signature_us:.1} us; {minted} SVIDs at {rate:.0}/s"),
+        ));
         rig.run(&["entry", "delete", &name]);
     }
+    figures
 }
 
 /// P3: entry applied to SVID minted at the agents that it concerns: 1 and all of them.
-pub(crate) async fn p3(agents: usize, times: usize) {
+pub(crate) async fn p3(agents: usize, times: usize, sync_ms: f64) -> Vec<Figure> {
+    let mut figures = Vec::new();
     let mut rig = Rig::new(&SETTINGS);
     rig.start_issuer();
     let fleet = fleet(&rig, agents).await;
@@ -78,16 +85,22 @@ pub(crate) async fn p3(agents: usize, times: usize) {
             ms.extend(one_change(&rig, &mut admin, &fleet, affected, round).await);
         }
         let each = |used: f64| used / 1e3 / rounds as f64;
-        println!(
-            "P3 {affected} of {agents} affected: p50 {:.1} ms, p99 {:.1} ms over {} (an empty call: {empty_ms:.2} ms); CPU a change: \
-             issuer {:.1} ms, harness {:.1} ms",
-            percentile(&mut ms, 0.5),
-            percentile(&mut ms, 0.99),
-            ms.len(),
-            each(cpu_us(rig.issuer_id()) - issuer),
-            each(cpu_us(std::process::id()) - own),
-        );
+        let p99 = percentile(&mut ms, 0.99);
+        figures.push(Figure::at_most(
+            if affected == 1 { 50.0 } else { 250.0 },
+            "ms",
+            p99 - empty_ms - sync_ms,
+            ("P3", format!("entry applied to SVID minted, {affected} of {agents} connected agents affected, p99")),
+            format!(
+                "raw p50 {:.1}, p99 {p99:.1} ms over {}; an empty call {empty_ms:.2} ms; CPU a change: issuer {:.1} ms, harness {:.1} ms",
+                percentile(&mut ms, 0.5),
+                ms.len(),
+                each(cpu_us(rig.issuer_id()) - issuer),
+                each(cpu_us(std::process::id()) - own),
+            ),
+        ));
     }
+    figures
 }
 
 async fn one_change(
@@ -123,7 +136,7 @@ async fn one_change(
 }
 
 /// P4: connect to first SVID through a real agent, minted and from its cache.
-pub(crate) async fn p4(times: usize) {
+pub(crate) async fn p4(times: usize, sync_ms: f64) -> Vec<Figure> {
     let rig = Rig::started(&SETTINGS);
     let endpoint: Endpoint = rig.endpoint("a").parse().unwrap();
     let mut admin = Admin::connect(&rig).await;
@@ -144,11 +157,22 @@ pub(crate) async fn p4(times: usize) {
     for _ in 0..times {
         cached.push(first_svid_ms(&endpoint).await);
     }
-    println!(
-        "P4 minted p50 {:.2} ms, from cache p50 {:.2} ms, over {times} each (an empty call: {empty_ms:.2} ms)",
-        percentile(&mut minted, 0.5),
-        percentile(&mut cached, 0.5)
-    );
+    [("minted", 1.5, sync_ms, minted), ("from cache", 0.5, 0.0, cached)]
+        .into_iter()
+        .map(|(how, goal, sync_ms, mut ms)| {
+            let p50 = percentile(&mut ms, 0.5);
+            Figure::at_most(
+                goal,
+                "ms",
+                p50 - empty_ms - sync_ms,
+                ("P4", format!("connect to first SVID, {how}, p50")),
+                format!(
+                    "raw p50 {p50:.2}, p99 {:.2} ms over {times}; an empty call {empty_ms:.2} ms",
+                    percentile(&mut ms, 0.99)
+                ),
+            )
+        })
+        .collect()
 }
 
 async fn first_svid_ms(endpoint: &Endpoint) -> f64 {
@@ -158,7 +182,7 @@ async fn first_svid_ms(endpoint: &Endpoint) -> f64 {
 }
 
 /// P6: agents that are connected and idle: what they cost the issuer.
-pub(crate) async fn p6(agents: usize) {
+pub(crate) async fn p6(agents: usize) -> Vec<Figure> {
     let mut rig = Rig::new(&SETTINGS);
     rig.start_issuer();
     let _fleet = fleet(&rig, agents).await;
@@ -168,10 +192,22 @@ pub(crate) async fn p6(agents: usize) {
     tokio::time::sleep(IDLE).await;
     let percent = (cpu_us(process) - cpu) / (IDLE.as_secs_f64() * 1e6) * 100.0;
     let after = file_io(process);
-    println!(
-        "P6 {agents} idle agents: {percent:.2} % of a core; {} read calls and {} bytes written in {} s",
-        after.0 - io.0,
-        after.1 - io.1,
-        IDLE.as_secs()
-    );
+    let (reads, written) = (after.0 - io.0, after.1 - io.1);
+    let seconds = IDLE.as_secs();
+    vec![
+        Figure::at_most(
+            2.0,
+            "% of a core",
+            percent,
+            ("P6", format!("issuer CPU with {agents} idle agents")),
+            format!("over {seconds} s"),
+        ),
+        Figure::at_most(
+            0.0,
+            "bytes",
+            written as f64,
+            ("P6", format!("written by the issuer with {agents} idle agents")),
+            format!("and {reads} read calls, over {seconds} s"),
+        ),
+    ]
 }

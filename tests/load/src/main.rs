@@ -24,6 +24,7 @@ mod figures;
 mod machine;
 mod memory;
 mod renewals;
+mod report;
 
 use clap::Parser;
 
@@ -40,7 +41,7 @@ struct Args {
     #[arg(long, default_value_t = 100)]
     times: usize,
     /// Renewals that are due a second, for P2
-    #[arg(long, default_value_t = 6_667)]
+    #[arg(long, default_value_t = 7_000)]
     rate: usize,
     /// Workloads with a connection each, for P5
     #[arg(long, default_value_t = 900)]
@@ -48,29 +49,37 @@ struct Args {
     /// Only this figure (P1 to P6)
     #[arg(long)]
     only: Option<String>,
+    /// Write the figures to this file too, as JSON
+    #[arg(long)]
+    json: Option<std::path::PathBuf>,
 }
 
 fn main() {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let wanted = |figure: &str| args.only.as_deref().is_none_or(|only| only == figure);
-    println!("P-256 signature: {:.1} us CPU; fdatasync p50 {:.2} ms", machine::signature_us(), machine::fdatasync_ms());
+    let (signature_us, fdatasync_ms) = (machine::signature_us(), machine::fdatasync_ms());
+    let mut report = report::Report { signature_us, fdatasync_ms, figures: Vec::new() };
+    report.begin();
     if wanted("P1") {
-        runtime.block_on(figures::p1(args.svids));
+        report.add(runtime.block_on(figures::p1(args.svids)));
     }
     if wanted("P2") {
-        runtime.block_on(renewals::p2(args.agents, args.rate));
+        report.add(runtime.block_on(renewals::p2(args.agents, args.rate)));
     }
     if wanted("P3") {
-        runtime.block_on(figures::p3(args.agents, args.times));
+        report.add(runtime.block_on(figures::p3(args.agents, args.times, fdatasync_ms)));
     }
     if wanted("P4") {
-        runtime.block_on(figures::p4(args.times));
+        report.add(runtime.block_on(figures::p4(args.times, fdatasync_ms)));
     }
     if wanted("P5") {
-        runtime.block_on(memory::p5(args.workloads));
+        report.add(runtime.block_on(memory::p5(args.workloads)));
     }
     if wanted("P6") {
-        runtime.block_on(figures::p6(args.agents));
+        report.add(runtime.block_on(figures::p6(args.agents)));
+    }
+    if let Some(file) = args.json {
+        std::fs::write(file, serde_json::to_vec_pretty(&report).unwrap()).unwrap();
     }
 }
