@@ -1,5 +1,8 @@
 //! What a token says: whether it is for here and now, and what it makes its bearer.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use mayfly_sdk::{Reason, Refusal, Selector, Timestamp, TrustDomain, Ttl, jws::Object};

@@ -3,6 +3,9 @@
 //! What it is was verified by the issuer itself, so that all of an entry's selectors are checked here, and a template may
 //! rest on any claim of the token.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use mayfly_sdk::{Reason, Refusal, Selector, SpiffeId, Timestamp};

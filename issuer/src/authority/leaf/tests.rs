@@ -131,6 +131,13 @@ fn what_is_no_svid_is_refused() {
     ] {
         assert!(matches!(error, AuthorityError::Plan { .. }), "{error}");
     }
+    let accepted = |change: &dyn Fn(&mut LeafPlan)| {
+        let mut plan = good.clone();
+        change(&mut plan);
+        sign(&signer, &plan).is_ok()
+    };
+    assert!(accepted(&|plan| plan.dns_names = vec!["a".to_owned(); 64]));
+    assert!(accepted(&|plan| plan.ttl = Ttl::from_s(86_300)));
     let outlives = refused(&|plan| plan.ttl = Ttl::from_s(86_301));
     assert!(matches!(outlives, AuthorityError::Unavailable { .. }), "{outlives}");
 }
@@ -170,7 +177,10 @@ fn a_leaf_that_is_not_as_planned_is_not_released() {
     };
     assert_eq!(flipped(b"\x04\x04\x03\x02\x07\x80", b"\x04\x04\x03\x02\x02\x84"), "key usage");
     assert_eq!(flipped(b"\x55\x1d\x13\x01\x01\xff", b"\x55\x1d\x13\x01\x01\x00"), "basic constraints");
-    assert_eq!(flipped(b"\x05\x07\x03\x02", b"\x05\x07\x03\x03"), "extended key usage");
+    for other in [0_u8, 3, 4, 8, 9, 17] {
+        assert_eq!(flipped(b"\x05\x07\x03\x01", &[5, 7, 3, other]), "extended key usage", "{other}");
+        assert_eq!(flipped(b"\x05\x07\x03\x02", &[5, 7, 3, other]), "extended key usage", "{other}");
+    }
     assert_eq!(flipped(b"\x55\x1d\x0e", b"\x55\x1d\x12"), "an extension that was not planned");
     assert_eq!(flipped(&signer.key_id, &[7; 20]), "authority key identifier");
     let elsewhere = intermediate(KeyAlgorithm::EcP256);

@@ -137,7 +137,10 @@ fn a_limited_grant_reaches_nothing_that_has_no_limits() {
         assert_eq!(call(&registry, method, &id(LEAD)).is_ok(), reach != Reach::Everything, "{method}");
     }
     let list = call(&registry, "ListNodes", &id(LEAD)).unwrap();
-    assert!(!list.may(&registry, NOW, Object::Node(&id("/mayfly/node/join_token/a"))));
+    let node = id("/mayfly/node/join_token/a");
+    assert!(!list.may(&registry, NOW, Object::Node(&node)));
+    assert_eq!(list.demand(&registry, NOW, Object::Node(&node)).unwrap_err().reason, Reason::PermissionDenied);
+    assert_eq!(list.remote(), Some(&id(LEAD)));
 }
 
 #[test]
