@@ -6,7 +6,7 @@ use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, Reason, Refusal, Ttl, WitSvid,
 
 use super::Life;
 use super::accept::{key_id, workload_id};
-use super::secret::locked;
+use super::secret::{SecretBytes, locked};
 use super::slot::{Accepted, Credential, Outcome};
 use crate::holdings::HeldBundle;
 use crate::link::NodeClient;
@@ -17,7 +17,7 @@ pub(crate) struct Wit {
     /// No secret: of no use without the key.
     token: String,
     /// Text of a JWK (row WA-63), in a locked page that is wiped when the last user is gone.
-    key: Bytes,
+    key: SecretBytes,
     /// What signed it.
     key_id: String,
 }

@@ -8,7 +8,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::Life;
 use super::accept::workload_id;
-use super::secret::locked;
+use super::secret::{SecretBytes, locked};
 use super::slot::{Accepted, Credential, Outcome};
 use crate::holdings::HeldBundle;
 use crate::link::NodeClient;
@@ -19,7 +19,7 @@ pub(crate) struct X509 {
     /// DER one after the other, leaf first, root excluded (row WA-21).
     chain: Bytes,
     /// Unencrypted PKCS#8 DER (row WA-22), in a locked page that is wiped when the last user is gone.
-    key: Bytes,
+    key: SecretBytes,
     /// Of the leaf, for checks against a bundle that changes.
     certificates: Vec<CertificateDer<'static>>,
     /// A moment within its validity.
