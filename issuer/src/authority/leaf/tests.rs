@@ -177,6 +177,8 @@ fn a_leaf_that_is_not_as_planned_is_not_released() {
     };
     assert_eq!(flipped(b"\x04\x04\x03\x02\x07\x80", b"\x04\x04\x03\x02\x02\x84"), "key usage");
     assert_eq!(flipped(b"\x55\x1d\x13\x01\x01\xff", b"\x55\x1d\x13\x01\x01\x00"), "basic constraints");
+    assert_eq!(flipped(b"\x05\x07\x03\x01", b"\x05\x07\x03\x02"), "extended key usage");
+    assert_eq!(flipped(b"\x05\x07\x03\x02", b"\x05\x07\x03\x01"), "extended key usage");
     for other in [0_u8, 3, 4, 8, 9, 17] {
         assert_eq!(flipped(b"\x05\x07\x03\x01", &[5, 7, 3, other]), "extended key usage", "{other}");
         assert_eq!(flipped(b"\x05\x07\x03\x02", &[5, 7, 3, other]), "extended key usage", "{other}");

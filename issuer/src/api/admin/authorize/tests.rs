@@ -144,6 +144,17 @@ fn a_limited_grant_reaches_nothing_that_has_no_limits() {
 }
 
 #[test]
+fn a_grant_of_one_verb_gives_that_one_only() {
+    let registry = registry(&[("ops", vec![entry("lead", LEAD, &admin(r#"{verbs: ["entry:list"]}"#))])]);
+    for (method, verb, _) in VERBS {
+        assert_eq!(call(&registry, method, &id(LEAD)).is_ok(), verb == "entry:list", "{method}");
+    }
+    // Without any, nobody connects.
+    assert!(!Grants::of(&registry, &id(LEAD), NOW).is_empty());
+    assert!(Grants::of(&registry, &id("/ops/other"), NOW).is_empty());
+}
+
+#[test]
 fn entries_are_applied_within_prefix_and_owner_only() {
     let registry = team();
     applies(&registry, LEAD, "team", &[entry("web", "/team/web", ""), entry("new", "/team/new", "")]).unwrap();
