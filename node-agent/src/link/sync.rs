@@ -76,6 +76,7 @@ impl Link {
     async fn take(&mut self, session: &mut Session, update: Update) -> Result<(), Refusal> {
         let taken = match update {
             Update::Hello(_) => return Err(Refusal::new(Reason::MessageInvalid, "the issuer said hello twice")),
+            Update::Tasks(_) => return Ok(()),
             Update::Snapshot(part) => self.take_snapshot(session, part),
             Update::Delta(delta) => self.take_delta(delta).map(|()| true),
         };
