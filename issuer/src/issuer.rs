@@ -276,6 +276,7 @@ impl Parts<'_> {
         let service = Admin::new(
             Arc::clone(&self.directory),
             self.authorities.clone(),
+            Arc::clone(&self.tasks),
             self.config.ttl.join_token,
             self.stop.clone(),
         );

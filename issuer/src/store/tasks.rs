@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use mayfly_sdk::task::TaskState;
 use mayfly_sdk::{Serial, SpiffeId, Timestamp};
 
-use super::StoreError;
 use super::connection::{Connection, Row};
 use super::row::{fixed, get, optional_fixed, parsed, time};
 use super::transaction::{Tx, Work};
+use super::{Store, StoreError};
 use crate::ledger::{Kind, Record};
 
 /// A task that has ended is kept this long beyond its deadline, so that whoever asks is told what became of it.
@@ -258,6 +258,25 @@ fn serial(row: &Row, index: usize) -> Result<Serial, StoreError> {
 
 fn serial_of(bytes: &[u8]) -> Result<Serial, StoreError> {
     Serial::try_from(bytes).ok().ok_or_else(|| StoreError::Corrupt { what: "a task has an id that is none".into() })
+}
+
+impl Store {
+    /// A task, whether it has ended or not; not once it was forgotten.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn task(&self, id: Serial) -> Result<Option<TaskRow>, StoreError> {
+        let mut reader = self.reader().await?;
+        let row = sqlx::query(
+            "SELECT id, root, parent, node, state, suspended_by, deadline, document FROM tasks
+             WHERE trust_domain = $1 AND id = $2",
+        )
+        .bind(self.trust_domain().as_str())
+        .bind(id.as_bytes().to_vec())
+        .fetch_optional(&mut *reader)
+        .await?;
+        row.as_ref().map(read).transpose()
+    }
 }
 
 /// Every task that has not ended.

@@ -1,6 +1,7 @@
 //! Every task that has not ended, from memory.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::store::{BeginTask, MoveTask, Moved, Store, TaskBegin, TaskRow, kind_o
 const SWEEP: Duration = Duration::from_secs(1);
 /// Tasks that expire in one sweep; the next ones follow at once.
 const EXPIRED_AT_A_TIME: usize = 256;
+/// Tasks that are looked at under one lock.
+const LOOKED_AT: usize = 1000;
 /// How many sweeps lie between two that forget what ended long ago.
 const FORGET_EVERY: u32 = 60;
 
@@ -46,7 +49,7 @@ pub struct Tasks {
 
 #[derive(Debug, Default)]
 struct Table {
-    tasks: HashMap<Serial, Held>,
+    tasks: BTreeMap<Serial, Held>,
     by_node: HashMap<SpiffeId, HashSet<Serial>>,
     deadlines: BTreeSet<(Timestamp, Serial)>,
     /// Of each instance with open tasks, how many; begun ones and those that are just being begun.
@@ -93,6 +96,44 @@ impl Tasks {
     #[must_use]
     pub fn get(&self, id: Serial) -> Option<Held> {
         self.table.lock().tasks.get(&id).cloned()
+    }
+
+    /// A task, whether it has ended or not, as long as the store remembers it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn find(&self, id: Serial) -> Result<Option<Held>, Refusal> {
+        match self.get(id) {
+            Some(held) => Ok(Some(held)),
+            None => self.store.task(id).await?.map(Held::try_from).transpose(),
+        }
+    }
+
+    /// At most `size` of the tasks that have not ended and are wanted, the oldest first, those after `after` only.
+    #[must_use]
+    pub fn after(&self, after: Option<Serial>, size: usize, wanted: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let (mut from, mut found) = (after.map_or(Bound::Unbounded, Bound::Excluded), Vec::new());
+        loop {
+            // A few at a time: whoever begins a task does not wait until a million were looked at.
+            let some: Vec<_> = self
+                .table
+                .lock()
+                .tasks
+                .range((from, Bound::Unbounded))
+                .take(LOOKED_AT)
+                .map(|(_, held)| held.clone())
+                .collect();
+            let Some(last) = some.last() else { return found };
+            from = Bound::Excluded(last.task.id);
+            for held in some {
+                if found.len() == size {
+                    return found;
+                }
+                if wanted(&held) {
+                    found.push(held);
+                }
+            }
+        }
     }
 
     /// How many there are.
