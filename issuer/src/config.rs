@@ -94,6 +94,8 @@ pub struct TasksConfig {
     pub per_instance: usize,
     /// The most tasks that one root may have below it.
     pub per_root: usize,
+    /// Whether an entry may serve any audience (`serves: ["*"]`): for development only.
+    pub allow_serves_any: bool,
 }
 
 /// WIT-SVIDs.
@@ -230,7 +232,13 @@ impl Default for TtlConfig {
 
 impl Default for TasksConfig {
     fn default() -> Self {
-        Self { deadline: Ttl::from_s(3600), longest_deadline: Ttl::from_s(8 * 3600), per_instance: 100, per_root: 1000 }
+        Self {
+            deadline: Ttl::from_s(3600),
+            longest_deadline: Ttl::from_s(8 * 3600),
+            per_instance: 100,
+            per_root: 1000,
+            allow_serves_any: false,
+        }
     }
 }
 
@@ -312,6 +320,7 @@ impl Config {
             longest_wit_ttl: self.longest_wit_ttl().min(Rules::LONGEST_TTL),
             longest_jwt_ttl: self.authority.longest_jwt_ttl().min(Rules::LONGEST_TTL),
             allow_short_ttl: self.ttl.allow_short_ttl,
+            allow_serves_any: self.tasks.allow_serves_any,
             entries_per_owner: self.limits.entries_per_owner,
             renderings_per_node: self.limits.renderings_per_node,
             ..Rules::new(self.trust_domain()?)

@@ -167,10 +167,10 @@ pub struct Extra {
     /// What the workload may administrate with its X.509-SVID. Counts only where the SPIFFE ID holds no placeholder.
     #[serde(skip_serializing_if = "is_default")]
     pub admin: Box<[AdminGrant]>,
-    /// What task tokens the workload may ask for. Stored; in force once tasks exist.
+    /// What task tokens the workload may ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<Box<TaskGrant>>,
-    /// The resource URIs whose tokens the workload may validate. Stored; in force once tasks exist.
+    /// The resource URIs whose tokens the workload may validate.
     #[serde(skip_serializing_if = "is_default")]
     pub serves: Box<[Box<str>]>,
     /// For each workload fact of the template (`type.key`), the values it may have; absent: any.
