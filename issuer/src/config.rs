@@ -384,6 +384,9 @@ impl Settings for Config {
         if !self.web.public_url.is_empty() && !self.web.public_url.starts_with("https://") {
             problem("web.public_url", "does not begin with https://".into(), "write https://HOST, or \"\" for none");
         }
+        if self.web.public_url.trim_end_matches('/').matches('/').count() > 2 {
+            problem("web.public_url", "has a path".into(), "write https://HOST: what lies below it is fixed");
+        }
         if !["full", "off"].contains(&self.store.synchronous.as_str()) {
             problem("store.synchronous", format!("\"{}\" is unknown", self.store.synchronous), "use \"full\"");
         }

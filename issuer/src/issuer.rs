@@ -347,7 +347,9 @@ impl Parts<'_> {
         identity: &OwnIdentity,
         metrics: &Arc<Metrics>,
     ) -> Result<(), RunError> {
-        let web = Web::bind(self.config, identity.credentials(), &self.directory, metrics, &self.stop).await?;
+        let web =
+            Web::bind(self.config, identity.credentials(), &self.directory, &self.authorities, metrics, &self.stop)
+                .await?;
         let Some(web) = web else { return Ok(()) };
         let stop = self.stop.clone();
         parts.spawn(async move {
