@@ -116,7 +116,7 @@ impl Tasks {
     /// Begins a task. `wish`: the request without what says who asks. If whoever asks goes away meanwhile, the task is ended again.
     ///
     /// # Errors
-    /// What the issuer says, in its words; [`Reason::Overloaded`]: too many tasks are open.
+    /// What the issuer says, in its words; [`Reason::TaskQuota`]: too many tasks are open.
     pub(crate) async fn begin(
         &self,
         beginner: Beginner,
@@ -184,9 +184,18 @@ impl Tasks {
         } else {
             (node::TaskOutcome::Completed, TaskState::Completed)
         };
-        let ended = self.end_task(task.id(), outcome).await?;
-        task.set_state(state);
-        Ok(ended)
+        match self.end_task(task.id(), outcome).await {
+            Ok(ended) => {
+                task.set_state(state);
+                Ok(ended)
+            }
+            Err(status) if calls::is_gone(&Refusal::from_status(&status)) => {
+                // It ended a moment ago, and nobody here has heard how.
+                task.set_state(TaskState::Revoked);
+                Ok(Vec::new())
+            }
+            Err(status) => Err(status),
+        }
     }
 
     /// An instance has ended: its tasks are abandoned, but for those that were begun as detached.
@@ -274,7 +283,7 @@ impl Tasks {
         }
         let full = |whose: &str, most: usize| {
             let what = format!("{whose} has {most} tasks open already, which is as many as this node agent keeps");
-            Err(Refusal::new(Reason::Overloaded, what))
+            Err(Refusal::new(Reason::TaskQuota, what))
         };
         if of_instance >= MOST_OF_INSTANCE {
             return full("this process", MOST_OF_INSTANCE);

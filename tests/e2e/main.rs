@@ -23,6 +23,7 @@ mod rogue;
 mod rotation;
 mod supervised;
 mod task_rules;
+mod tasks;
 mod traffic;
 mod upgrade;
 mod wits;

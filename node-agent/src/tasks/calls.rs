@@ -82,6 +82,11 @@ impl Tasks {
     }
 }
 
+/// Whether the issuer says that a task of ours has ended.
+pub(super) fn is_gone(refusal: &Refusal) -> bool {
+    matches!(refusal.reason, Reason::TaskEnded | Reason::TaskUnknown)
+}
+
 fn request_id() -> Result<Bytes, Refusal> {
     Ok(Bytes::copy_from_slice(&crate::random_id()?))
 }

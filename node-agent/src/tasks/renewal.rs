@@ -9,6 +9,7 @@ use mayfly_sdk::task::TaskState;
 use mayfly_sdk::{Reason, Refusal, Retry};
 use tonic::Status;
 
+use super::calls::is_gone;
 use super::held::{HeldTask, Standing, last_part};
 use super::{Tasks, accept};
 use crate::identity::{Lease, X509};
@@ -99,7 +100,7 @@ impl Tasks {
     fn failed(&self, task: &HeldTask, standing: &Standing, status: &Status, turn: &mut Turn) {
         let refusal = Refusal::from_status(status);
         tracing::warn!(task = %task.id(), reason = refusal.reason.code(), what = refusal.what, "a task token was not renewed");
-        if refusal.reason == Reason::TaskEnded {
+        if is_gone(&refusal) {
             // How it ended was said while this agent did not hear it.
             return task.set_state(TaskState::Revoked);
         }

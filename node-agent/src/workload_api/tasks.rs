@@ -92,10 +92,10 @@ impl Shared {
     /// A task that the caller has a part in.
     ///
     /// # Errors
-    /// [`Reason::NotFound`], in the same words whether it is another's or does not exist.
+    /// [`Reason::TaskUnknown`], in the same words whether it is another's or does not exist.
     fn task(&self, entitlement: &Entitlement, id: &str) -> Result<Arc<HeldTask>, Refusal> {
         let task = self.tasks.get(id).filter(|task| has_part(entitlement, task));
-        task.ok_or_else(|| Refusal::new(Reason::NotFound, "this workload has no such task on this node"))
+        task.ok_or_else(|| Refusal::new(Reason::TaskUnknown, "this workload has no such task on this node"))
     }
 }
 

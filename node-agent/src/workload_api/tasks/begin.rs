@@ -90,8 +90,8 @@ impl Asked {
 /// Begins a task of the calling instance.
 ///
 /// # Errors
-/// [`Reason::InvalidArgument`] and the like for what cannot be read, [`Reason::NotFound`] and [`Reason::PermissionDenied`] for an
-/// identity that may not begin tasks, and what the issuer says, in its words.
+/// [`Reason::InvalidArgument`] and the like for what cannot be read, [`Reason::TaskNotAllowed`] for an identity that may not begin tasks, and
+/// what the issuer says, in its words.
 pub(super) async fn begin(shared: &Arc<Shared>, caller: &Caller, asked: Asked) -> Result<wire::BeginResponse, Status> {
     asked.check()?;
     let entitlement = shared.entitlement_of_newcomer(caller).await?;
@@ -120,12 +120,13 @@ pub(super) async fn begin(shared: &Arc<Shared>, caller: &Caller, asked: Asked) -
 fn entry(entitlement: &Entitlement, named: &str) -> Result<Arc<Entry>, Refusal> {
     let mut able = entitlement.entries.iter().filter(|entry| entry.begins_tasks());
     if named.is_empty() {
-        let none = || Refusal::new(Reason::PermissionDenied, "no identity of this workload may begin tasks");
+        let none = || Refusal::new(Reason::TaskNotAllowed, "no identity of this workload may begin tasks");
         return able.next().cloned().ok_or_else(none);
     }
     let found = able.find(|entry| entry.rendered(&entitlement.facts).as_deref() == Some(named));
-    let none =
-        || Refusal::new(Reason::NotFound, format!("{named} is no identity of this workload that may begin tasks"));
+    let none = || {
+        Refusal::new(Reason::TaskNotAllowed, format!("{named} is no identity of this workload that may begin tasks"))
+    };
     found.cloned().ok_or_else(none)
 }
 

@@ -242,8 +242,8 @@ async fn only_an_identity_that_may_begin_tasks_does() {
     assert_eq!(begin(&api, named("")).await.0.spiffe_id, "spiffe://example.org/web", "the first that may");
     assert_eq!(begin(&api, named("spiffe://example.org/agent")).await.0.spiffe_id, "spiffe://example.org/agent");
     for (id, reason) in [
-        ("spiffe://example.org/db", Reason::NotFound),
-        ("spiffe://example.org/other", Reason::NotFound),
+        ("spiffe://example.org/db", Reason::TaskNotAllowed),
+        ("spiffe://example.org/other", Reason::TaskNotAllowed),
         ("https://example.org/", Reason::InvalidSpiffeId),
     ] {
         let status = api.begin(named(id)).await.unwrap_err();
@@ -254,7 +254,7 @@ async fn only_an_identity_that_may_begin_tasks_does() {
     let mut holdings = node.view.holdings.clone();
     holdings.wait_for(|held| held.entry("agent").is_none() && held.entry("web").is_none()).await.unwrap();
     let status = api.begin(named("")).await.unwrap_err();
-    assert_eq!(Refusal::from_status(&status).reason, Reason::PermissionDenied);
+    assert_eq!(Refusal::from_status(&status).reason, Reason::TaskNotAllowed);
     node.halt().await;
 }
 
@@ -348,7 +348,7 @@ async fn one_instance_keeps_so_many_tasks_and_no_more() {
         begin(&api, TestNode::call(wish())).await;
     }
     let status = api.begin(TestNode::call(wish())).await.unwrap_err();
-    assert_eq!(Refusal::from_status(&status).reason, Reason::Overloaded);
+    assert_eq!(Refusal::from_status(&status).reason, Reason::TaskQuota);
     let open = api.list(TestNode::call(wire::ListRequest {})).await.unwrap().into_inner().tasks;
     api.complete(TestNode::call(done(&open[0].id))).await.unwrap();
     begin(&api, TestNode::call(wish())).await;

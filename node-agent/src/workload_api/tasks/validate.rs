@@ -14,7 +14,7 @@ const MOST_CERTIFICATE: usize = 16 * 1024;
 /// Asks the issuer whether a token is good at this moment, for a caller whose entry serves the audience.
 ///
 /// # Errors
-/// [`Reason::PermissionDenied`] for a caller that does not serve it, and what the issuer says, in its words.
+/// [`Reason::AudienceNotServed`] for a caller that does not serve it, and what the issuer says, in its words.
 pub(super) async fn validate(
     shared: &Shared,
     caller: &Caller,
@@ -35,7 +35,7 @@ pub(super) async fn validate(
     let Some(entry) = entitlement.entries.iter().find(|entry| entry.serves(&audience)) else {
         // The audience is the caller's own text.
         let shown: String = audience.chars().filter(|character| !character.is_control()).collect();
-        return wrong(Reason::PermissionDenied, &format!("no entry of this workload serves {shown}"));
+        return wrong(Reason::AudienceNotServed, &format!("no entry of this workload serves {shown}"));
     };
     let binding_checked = !peer_certificate.is_empty();
     let service = entitlement.subject(entry)?.to_wire(entry.issuance());
