@@ -4,6 +4,7 @@
 mod begin;
 mod complete;
 mod list;
+mod operate;
 mod shown;
 mod watch;
 
@@ -32,6 +33,14 @@ pub(crate) enum Task {
     Complete(complete::Complete),
     /// List this workload's tasks on this node that have not ended
     List(list::List),
+    /// Show a task, also one that has ended, to an administrator
+    Show(operate::One),
+    /// Suspend a task, and all tasks below it: their tokens are refused until it is resumed
+    Suspend(operate::One),
+    /// Resume a task that was suspended, and what was suspended with it
+    Resume(operate::One),
+    /// End a task, and all tasks below it, as an administrator
+    Revoke(operate::One),
 }
 
 impl Task {
@@ -43,6 +52,10 @@ impl Task {
                 Self::Delegate(verb) => verb.run(out).await,
                 Self::Complete(verb) => verb.run(out).await,
                 Self::List(verb) => verb.run(out).await,
+                Self::Show(one) => one.show(out).await,
+                Self::Suspend(one) => one.set("suspended", out).await,
+                Self::Resume(one) => one.set("open", out).await,
+                Self::Revoke(one) => one.set("revoked", out).await,
             }
         })
     }

@@ -7,12 +7,18 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::shown::{TaskShown, granted};
+use crate::admin::AdminArgs;
 use crate::endpoint::EndpointArgs;
 use crate::failure::Failure;
 use crate::output::{Items, Out, View, or_dash, table};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
+    /// Every task of the trust domain, for administrators
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
     #[command(flatten)]
     endpoint: EndpointArgs,
 }
@@ -33,6 +39,9 @@ struct Listed {
 
 impl List {
     pub(crate) async fn run(self, out: Out) -> Result<(), Failure> {
+        if self.all {
+            return super::operate::list_all(&self.admin, out).await;
+        }
         let answer = self.endpoint.tasks().await?.list(wire::ListRequest {}).await;
         let answer = answer.map_err(|status| Failure::status("the tasks were not listed", &status))?.into_inner();
         Ok(out.show(&Items { items: answer.tasks.iter().map(Listed::of).collect() })?)

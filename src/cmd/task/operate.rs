@@ -126,18 +126,19 @@ impl View for Held {
     fn text(&self, w: &mut dyn Write) -> io::Result<()> {
         let chain: Vec<_> =
             self.chain.iter().map(|holder| format!("{} ({})", holder.spiffe_id, holder.instance)).collect();
-        let may_act = self.may_act.as_ref().map_or_else(|| "anybody whose entry allows it".to_owned(), |ids| ids.join(" "));
+        let may_act =
+            self.may_act.as_ref().map_or_else(|| "anybody whose entry allows it".to_owned(), |ids| ids.join(" "));
         writeln!(w, "{}: {}", self.id, self.state)?;
         let fields = [
             ("purpose", self.purpose.clone()),
             ("subject", self.subject.clone()),
             ("chain", chain.join(" -> ")),
             ("root", self.root.clone()),
-            ("parent", or_dash(self.parent.as_deref()).to_owned()),
+            ("parent", or_dash(self.parent.as_ref())),
             ("hop", format!("{} of {}", self.hop, self.max_hops)),
             ("may act", may_act),
-            ("begun", or_dash(self.begun_at.as_deref()).to_owned()),
-            ("deadline", or_dash(self.deadline.as_deref()).to_owned()),
+            ("begun", or_dash(self.begun_at.as_ref())),
+            ("deadline", or_dash(self.deadline.as_ref())),
             ("detached", self.detached.to_string()),
             ("node", self.node.clone()),
             ("entry", self.entry_uid.clone()),
@@ -150,10 +151,11 @@ impl View for Held {
 impl View for Items<Held> {
     fn text(&self, w: &mut dyn Write) -> io::Result<()> {
         let row = |it: &Held| {
-            let audience = it.granted["audience"].as_str().unwrap_or("-").to_owned();
-            vec![it.id.clone(), it.state.clone(), it.holder().to_owned(), audience, it.purpose.clone()]
+            let audience = it.granted.get("audience").and_then(Value::as_str).unwrap_or("-").to_owned();
+            [it.id.clone(), it.state.clone(), it.holder().to_owned(), audience, it.purpose.clone()]
         };
-        table(w, &["ID", "STATE", "HOLDER", "AUDIENCE", "PURPOSE"], self.items.iter().map(row))
+        let rows: Vec<_> = self.items.iter().map(row).collect();
+        table(w, ["ID", "STATE", "HOLDER", "AUDIENCE", "PURPOSE"], &rows)
     }
 }
 
