@@ -29,6 +29,11 @@ pub(crate) struct EndpointArgs {
 }
 
 impl EndpointArgs {
+    /// As the environment says, for a process that takes no arguments.
+    pub(crate) fn from_env() -> Self {
+        Self { socket: mayfly_sdk::client::Endpoint::from_env().ok().map(|endpoint| endpoint.to_string()) }
+    }
+
     /// Whether somebody said where the socket is.
     pub(crate) fn is_given(&self) -> bool {
         self.socket.is_some()
