@@ -146,7 +146,7 @@ impl Components {
         if let Some(kept) = kept {
             kept.take_up(&subject);
         }
-        let registry = metrics::registry(&view, &streams, &minters, &identities, &clock);
+        let registry = metrics::registry(&view, &streams, &minters, &identities, &tasks, &clock);
         let limits =
             listener::Limits { connections_per_uid: config.limits.connections_per_uid, ..listener::Limits::default() };
         // Bound last: whoever finds the socket is served.

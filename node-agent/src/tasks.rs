@@ -35,7 +35,7 @@ use tonic::Status;
 pub(crate) use self::held::{HeldTask, Owner, Standing};
 pub(crate) use self::keeper::Keeper;
 use crate::holdings::Holdings;
-use crate::identity::{Held, Identities, Lease, X509};
+use crate::identity::{Held, Identities, Lease, MintCounters, X509};
 use crate::link::{LinkStatus, LinkView, NodeClient, TaskNews};
 use crate::workload::HeldProcess;
 
@@ -64,6 +64,7 @@ struct Shared {
     status: watch::Receiver<LinkStatus>,
     identities: Identities,
     turns: Semaphore,
+    counters: MintCounters,
     jobs: mpsc::UnboundedSender<Job>,
     clock: Clock,
 }
@@ -106,6 +107,7 @@ impl Tasks {
             status: link.status.clone(),
             identities: identities.clone(),
             turns: Semaphore::new(MOST_IN_FLIGHT),
+            counters: MintCounters::default(),
             jobs: sender,
             clock: clock.clone(),
         }));
@@ -138,8 +140,15 @@ impl Tasks {
     async fn begin_now(&self, beginner: Beginner, wish: node::BeginTaskRequest) -> Result<Arc<HeldTask>, Status> {
         let Beginner { owner, process, lease, svid } = beginner;
         let _beginning = Beginning::note(self);
-        let issue = self.begin_task(&lease, &svid, wish).await?;
-        let (task, bound) = accept::begun(issue, &owner, svid, &self.0.clock)?;
+        let begun = self.begin_task(&lease, &svid, wish).await;
+        let begun = begun.and_then(|issue| Ok(accept::begun(issue, &owner, svid, &self.0.clock)?));
+        let counters = &self.0.counters;
+        if begun.is_ok() {
+            counters.minted.inc()
+        } else {
+            counters.failed.inc()
+        };
+        let (task, bound) = begun?;
         let held = Arc::new(HeldTask::new(owner, task, bound, self.issuer_now_ms(), &self.0.clock));
         let early = {
             let mut table = self.0.table.lock();
@@ -156,6 +165,16 @@ impl Tasks {
             self.instance_ended(held.owner().instance);
         }
         Ok(held)
+    }
+
+    /// Tokens that were minted, renewed, or refused.
+    pub(crate) fn counters(&self) -> &MintCounters {
+        &self.0.counters
+    }
+
+    /// How many tasks have not ended.
+    pub(crate) fn count(&self) -> usize {
+        self.0.table.lock().held.values().filter(|task| !task.state().is_final()).count()
     }
 
     /// The task with this id, also for a moment after its end.

@@ -87,7 +87,7 @@ pub fn code(reason: Reason) -> Code {
         Reason::Unauthenticated => Code::Unauthenticated,
         Reason::NotFound | Reason::TaskUnknown => Code::NotFound,
         Reason::Unimplemented => Code::Unimplemented,
-        Reason::Unavailable | Reason::Overloaded => Code::Unavailable,
+        Reason::Unavailable | Reason::Overloaded | Reason::TaskQuota => Code::Unavailable,
         // A token that does not hold is a wrong argument of the one who asks about it (SPIRE answers so too).
         Reason::UnknownTrustDomain => Code::InvalidArgument,
         other => match (other.whose(), other.retry()) {

@@ -92,6 +92,7 @@ impl Tasks {
         let issue = self.renew_task(task.id(), lease, &svid).await?;
         let bound = accept::fresh(issue, task.id(), task.owner(), svid, &self.0.clock)?;
         tracing::debug!(task = %task.id(), ttl_s = bound.life().lifetime().as_secs(), "a task token was renewed");
+        self.0.counters.renewed.inc();
         task.take(bound);
         Ok(())
     }
@@ -99,6 +100,7 @@ impl Tasks {
     /// A failure leaves the token as it is.
     fn failed(&self, task: &HeldTask, standing: &Standing, status: &Status, turn: &mut Turn) {
         let refusal = Refusal::from_status(status);
+        self.0.counters.failed.inc();
         tracing::warn!(task = %task.id(), reason = refusal.reason.code(), what = refusal.what, "a task token was not renewed");
         if is_gone(&refusal) {
             // How it ended was said while this agent did not hear it.

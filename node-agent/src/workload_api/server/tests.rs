@@ -134,7 +134,8 @@ async fn a_task_is_begun_and_watched_over_the_socket_for_whoever_connected() {
     let done = tasks::CompleteRequest { id: task.id, failed: false };
     client.complete(request(done, true)).await.unwrap();
     assert_eq!(stream.message().await.unwrap().unwrap().task.unwrap().state, "completed");
-    assert_eq!(stream.message().await.unwrap(), None, "the stream ends with OK");
+    let end = tokio::time::timeout(std::time::Duration::from_secs(20), stream.message()).await.expect("an end in time");
+    assert_eq!(end.unwrap(), None, "the stream ends with OK");
     served.halt().await;
 }
 
