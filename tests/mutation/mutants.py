@@ -378,11 +378,15 @@ def main():
     parser.add_argument("files", nargs="+")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    crate = Crate(options.package, options.directory, options.files, options.work.resolve())
+    # The tests run elsewhere.
+    options.work = options.work.resolve()
+    crate = Crate(options.package, options.directory, options.files, options.work)
     crate.copy()
     binary = crate.build()
     directory = crate.tree / crate.directory
     reached = reach(binary, directory, options.work, options.skip_test)
+    if not any(found for _, found, _ in reached):
+        sys.exit("no test reaches a mutant: the tests do not run here, and nothing was shown")
     alive = [mutant for mutant in crate.alive() if not options.only or options.only in str(mutant)]
     print(f"  {len(alive)} mutants, {len(reached)} tests", file=sys.stderr)
     table = collections.defaultdict(collections.Counter)

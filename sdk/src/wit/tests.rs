@@ -1,3 +1,4 @@
+mod bounds;
 mod proofs;
 mod requests;
 mod tokens;
