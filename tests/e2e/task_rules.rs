@@ -323,3 +323,85 @@ fn tokens_that_are_not_the_issuers_word_are_refused() {
         }
     });
 }
+
+#[test]
+fn administrators_suspend_resume_and_revoke_a_tree_and_see_what_became_of_it() {
+    let rig = rig(&[]);
+    on_runtime(async {
+        let mut node = Node::of(&rig, "a").await;
+        let planner = node.holder("planner", 1).await;
+        let reader = node.holder("reader", 2).await;
+        let root = node.begin(&planner, reading()).await.unwrap();
+        let child = node.delegate(&root, &reader, reading()).await.unwrap();
+        let both: BTreeSet<_> = [id(&root).to_owned(), id(&child).to_owned()].into();
+        let changed = |verb: &str, task: &TaskIssue| -> BTreeSet<String> {
+            let done = rig.json(&["task", verb, id(task)]);
+            done["changed"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+        };
+        let refused = |verb: &str, task: &TaskIssue| {
+            let output = rig.run(&["--output", "json", "task", verb, id(task)]);
+            let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+            error["error"]["reason"].as_str().unwrap().to_owned()
+        };
+
+        assert_eq!(changed("suspend", &root), both);
+        assert_eq!(changed("suspend", &root), BTreeSet::new(), "once is enough");
+        assert_eq!(node.check(&child).await.unwrap_err(), "task_suspended");
+        assert_eq!(node.rogue.renew(&reader.subject, &reader.svid, id(&child)).await.unwrap_err(), "task_suspended");
+        let other = node.holder("reader", 3).await;
+        assert_eq!(node.delegate(&root, &other, reading()).await.unwrap_err(), "parent_not_open");
+        assert_eq!(refused("resume", &child), "parent_not_open");
+        assert_eq!(changed("resume", &root), both);
+        node.check(&child).await.unwrap();
+
+        // What was suspended by itself stays so when the whole is resumed.
+        changed("suspend", &child);
+        assert_eq!(changed("suspend", &root), [id(&root).to_owned()].into());
+        assert_eq!(changed("resume", &root), [id(&root).to_owned()].into());
+        assert_eq!(node.check(&child).await.unwrap_err(), "task_suspended");
+        node.check(&root).await.unwrap();
+        changed("resume", &child);
+        node.check(&child).await.unwrap();
+
+        let listed = rig.json(&["task", "list", "--all"]);
+        assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+        assert_eq!(changed("revoke", &root), both);
+        assert_eq!(node.check(&child).await.unwrap_err(), "task_ended");
+        assert_eq!(refused("resume", &root), "task_ended");
+        let shown = rig.json(&["task", "show", id(&child)]);
+        assert_eq!((&shown["state"], &shown["purpose"]), (&json!("revoked"), &json!("summarise the report")));
+        assert_eq!(shown["chain"].as_array().unwrap().len(), 2);
+        assert_eq!(rig.json(&["task", "list", "--all"])["items"], json!([]));
+        assert_eq!(
+            refused("show", &TaskIssue { task: Some(task_with_id(&"0".repeat(32))), ..TaskIssue::default() }),
+            "task_unknown"
+        );
+    });
+}
+
+/// Short lives, on the issuer's own clock.
+#[test]
+fn a_task_ends_at_its_deadline_with_everything_below_it() {
+    let rig = rig(&[]);
+    on_runtime(async {
+        let mut node = Node::of(&rig, "a").await;
+        let planner = node.holder("planner", 1).await;
+        let reader = node.holder("reader", 2).await;
+        let root = node.rogue.begin(BeginTaskRequest { deadline_s: 30, ..wish(&planner, &reading()) }).await.unwrap();
+        assert!(root.lifetime_s <= 30, "no token outlives its task");
+        let child = node.delegate(&root, &reader, reading()).await.unwrap();
+        let later = BeginTaskRequest { parent_token: root.token.clone(), deadline_s: 60, ..wish(&reader, &reading()) };
+        assert_eq!(node.rogue.begin(later).await.unwrap_err(), "deadline_exceeds_parent");
+        node.check(&child).await.unwrap();
+        mayfly_rig::eventually("the tasks have expired", 60, || {
+            let shown = rig.json(&["task", "show", id(&child)]);
+            (shown["state"] == "expired").then_some(())
+        });
+        assert_eq!(rig.json(&["task", "show", id(&root)])["state"], "expired");
+        assert_eq!(node.rogue.renew(&reader.subject, &reader.svid, id(&child)).await.unwrap_err(), "task_unknown");
+    });
+}
+
+fn task_with_id(id: &str) -> mayfly_proto::node::Task {
+    mayfly_proto::node::Task { id: id.to_owned(), ..mayfly_proto::node::Task::default() }
+}
