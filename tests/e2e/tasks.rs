@@ -204,3 +204,29 @@ fn what_an_entry_does_not_allow_is_refused_with_what_to_do() {
     assert_eq!(refused(&rig, &["task", "watch", "x"]), (65, "task_unknown".to_owned()));
     assert_eq!(refused(&rig, &["token", "verify", "--audience", FILES, "x.y.z"]), no("task_token_invalid"));
 }
+
+#[test]
+fn a_suspended_task_has_no_token_and_goes_on_with_it_when_it_is_resumed() {
+    let rig = rig(&[]);
+    let root = begun(&rig, &[]);
+    let (task, token) = (root["task"]["id"].as_str().unwrap(), root["token"].as_str().unwrap());
+    let mut watching = Daemon::start(workload(&rig, &["task", "watch", task]), rig.dir().join("watch.log"));
+    let stands = |state: &str| {
+        eventually(state, 20, || last(&watching).filter(|now| now["task"]["state"] == state))["token"].clone()
+    };
+    assert_eq!(stands("open"), token);
+    let verify = ["token", "verify", "--audience", FILES, token];
+    let suspended = rig.run(&["task", "suspend", task]);
+    assert!(suspended.status.success(), "{}", text(&suspended.stderr));
+    assert_eq!(stands("suspended"), Value::Null);
+    assert_eq!(refused(&rig, &verify), (77, "task_suspended".to_owned()));
+    let resumed = rig.run(&["task", "resume", task]);
+    assert!(resumed.status.success(), "{}", text(&resumed.stderr));
+    assert_eq!(stands("open"), token);
+    assert!(run(&rig, &verify).status.success());
+    let revoked = rig.run(&["task", "revoke", task]);
+    assert!(revoked.status.success(), "{}", text(&revoked.stderr));
+    assert_eq!(stands("revoked"), Value::Null);
+    eventually("the watcher ends with it", 20, || (!watching.is_running()).then_some(()));
+    assert_eq!(refused(&rig, &verify), (77, "task_ended".to_owned()));
+}
