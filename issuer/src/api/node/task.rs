@@ -86,7 +86,8 @@ impl Inner {
         let now = directory.clock().now();
         let consent = directory.with_registry(|registry| registry.authorize(&request, now))?;
         let serves = &consent.entry.spec.extra().serves;
-        if serves.iter().any(|served| **served == *"*" || **served == *audience) {
+        let any = matches!(&**serves, [only] if **only == *"*");
+        if any || serves.iter().any(|served| **served == *audience) {
             return Ok(());
         }
         let what = format!("the entry {} does not serve {audience:?}", consent.entry.name());
