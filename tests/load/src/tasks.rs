@@ -42,9 +42,9 @@ pub(crate) async fn p7(times: usize, sync_ms: f64) -> Vec<Figure> {
     let mut client = TaskServiceClient::new(channel);
     let mut ms = Vec::new();
     for n in 0..times + 5 {
-        let begin = BeginRequest { purpose: "P7".to_owned(), grant: GRANT.to_owned(), ..BeginRequest::default() };
+        let wanted = BeginRequest { purpose: "P7".to_owned(), grant: GRANT.to_owned(), ..BeginRequest::default() };
         let begun = Instant::now();
-        let answer = client.begin(with_header(begin)).await.unwrap().into_inner();
+        let answer = client.begin(with_header(wanted)).await.unwrap().into_inner();
         // The first ones wait for the SVID of the process, which is P4.
         if n >= 5 {
             ms.push(begun.elapsed().as_secs_f64() * 1e3);
