@@ -27,7 +27,7 @@ use crate::{
     directory::{Directory, SlotsOf},
     identity::OwnIdentity,
     metrics::Metrics,
-    mint::{Admission, LiveKeys, Minter},
+    mint::{Admission, LiveKeys, Minter, VerifiedSvids},
     store::{Durability, Options as StoreOptions, Store, StoreError},
     task::Tasks,
     web::{Web, WebError},
@@ -248,6 +248,7 @@ impl Parts<'_> {
             live_keys: LiveKeys::default(),
             iss,
             tasks: Arc::clone(&self.tasks),
+            verified: VerifiedSvids::default(),
             task_iss: self.config.task_issuer(self.directory.trust_domain()).into(),
         };
         let attestors = Attestors {

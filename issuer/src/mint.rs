@@ -15,6 +15,7 @@ mod jwt;
 mod live_keys;
 mod step;
 mod task;
+mod verified;
 mod wit;
 mod x509;
 
@@ -29,6 +30,7 @@ pub use live_keys::{Holder, LiveKeys};
 pub use step::{Authorized, Issued, Recorded, Signed, record};
 pub(crate) use step::{renew_after_s, sha256};
 pub use task::{BeginTask, Begun, RenewTask};
+pub use verified::VerifiedSvids;
 pub use wit::{WitProfile, WitRequest};
 pub use x509::{X509Profile, X509Request};
 
@@ -58,6 +60,8 @@ pub struct Minter {
     pub iss: Option<Arc<str>>,
     /// The tasks that have not ended.
     pub tasks: Arc<Tasks>,
+    /// SVIDs that were shown before.
+    pub verified: VerifiedSvids,
     /// The `iss` of task tokens.
     pub task_iss: Arc<str>,
 }

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mayfly_sdk::bundle::BundleSet;
 use mayfly_sdk::task::{
     Actor, Binding, Grant, MAX_LIFE, Standing, Subject, TaskClaims, TaskKeys, TaskState, Wish, attenuate,
 };
-use mayfly_sdk::x509::{self, Usage};
 use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl};
 
 use super::{Authorized, Caller, Issued, Minter, Profile, Request, step};
@@ -185,16 +183,14 @@ impl Minter {
         let instance: InstanceId = request
             .instance
             .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "a task is of one instance, and none is named"))?;
-        let mut bundles = BundleSet::new();
-        bundles.insert(self.authorities.snapshot().bundle().bundle().x509.clone());
-        let peer = x509::verify(svid, &bundles, caller.now, Usage::Client).map_err(Refusal::from)?;
-        if *peer.spiffe_id() != consent.spiffe_id {
-            let what = format!("the X.509-SVID is of {}, and the task of {}", peer.spiffe_id(), consent.spiffe_id);
+        let svid = self.verified.verify(svid, &self.authorities, caller.now)?;
+        if svid.spiffe_id != consent.spiffe_id {
+            let what = format!("the X.509-SVID is of {}, and the task of {}", svid.spiffe_id, consent.spiffe_id);
             return Err(Refusal::new(Reason::TaskTokenNotBound, what));
         }
-        let binding = Binding::Certificate(step::sha256(&[peer.certificate()]));
+        let binding = Binding::Certificate(svid.thumbprint);
         let actor = Actor { spiffe_id: consent.spiffe_id.clone(), instance };
-        Ok(Holder { consent, actor, binding, bound_until: peer.valid_until() })
+        Ok(Holder { consent, actor, binding, bound_until: svid.valid_until })
     }
 
     /// What the task is to be, if it may be that.
