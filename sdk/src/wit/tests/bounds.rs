@@ -92,4 +92,7 @@ fn proofs_may_be_allowed_to_live_for_ten_minutes_and_no_longer() {
     assert!(Validator::default().with_longest_proof(Ttl::from_s(600)).is_ok());
     assert!(Validator::default().with_longest_proof(Ttl::from_s(601)).is_err());
     assert!(Validator::default().with_longest_proof(Ttl::ZERO).is_err());
+    let request = || ProofRequest::new(URL.parse().unwrap());
+    assert!(request().with_life(Ttl::from_s(600)).is_ok() && request().with_life(Ttl::from_s(1)).is_ok());
+    assert!(request().with_life(Ttl::from_s(601)).is_err() && request().with_life(Ttl::ZERO).is_err());
 }
