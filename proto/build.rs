@@ -4,20 +4,27 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "spiffe/workload.proto",
     "mayfly/node/v1/node.proto",
     "mayfly/admin/v1/admin.proto",
+    "mayfly/task/v1/task.proto",
     "envoy/extensions/transport_sockets/tls/v3/secret.proto",
     "envoy/service/secret/v3/sds.proto",
 ];
 
 /// Messages that hold a key or a bearer token: `src/secret.rs` says what they show of themselves.
-const SECRET: [&str; 5] = [
+const SECRET: [&str; 11] = [
     ".X509SVID",
     ".JWTSVID",
     ".WITSVID",
     ".mayfly.node.v1.JwtIssue",
+    ".mayfly.node.v1.TaskIssue",
+    ".mayfly.node.v1.BeginTaskRequest",
+    ".mayfly.node.v1.CheckTaskRequest",
+    ".mayfly.task.v1.TaskToken",
+    ".mayfly.task.v1.DelegateRequest",
+    ".mayfly.task.v1.ValidateRequest",
     ".envoy.extensions.transport_sockets.tls.v3.TlsCertificate",
 ];
 

@@ -44,6 +44,9 @@ enum Verb {
     /// Identities, as a workload gets them
     #[command(subcommand)]
     Svid(cmd::svid::Svid),
+    /// Tasks: a token for one piece of work, gone when it is done
+    #[command(subcommand)]
+    Task(cmd::task::Task),
     /// Tokens, looked at
     #[command(subcommand)]
     Token(cmd::token::Token),
@@ -73,6 +76,7 @@ impl Verb {
             Self::Node(verb) => verb.run(out),
             Self::JoinToken(verb) => verb.run(out),
             Self::Svid(verb) => verb.run(out),
+            Self::Task(verb) => verb.run(out),
             Self::Token(verb) => verb.run(out),
             Self::Authority(verb) => verb.run(out),
             Self::Bundle(verb) => verb.run(out),

@@ -12,4 +12,5 @@ pub(crate) mod join_token;
 pub(crate) mod ledger;
 pub(crate) mod node;
 pub(crate) mod svid;
+pub(crate) mod task;
 pub(crate) mod token;

@@ -3,10 +3,22 @@
 use std::io;
 use std::path::PathBuf;
 
+use mayfly_proto::task::task_service_client::TaskServiceClient;
 use mayfly_sdk::Reason;
 use mayfly_sdk::client::{Endpoint, WorkloadClient};
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use crate::failure::{Exit, Failure};
+
+/// The security header of every call (Workload Endpoint 6.2).
+const HEADER: &str = "workload.spiffe.io";
+
+/// Calls of the task API.
+pub(crate) type Tasks = TaskServiceClient<InterceptedService<Channel, Header>>;
+type Header = fn(Request<()>) -> Result<Request<()>, Status>;
 
 /// Where the Workload API is.
 #[derive(Debug, Clone, clap::Args)]
@@ -17,6 +29,11 @@ pub(crate) struct EndpointArgs {
 }
 
 impl EndpointArgs {
+    /// As the environment says, for a process that takes no arguments.
+    pub(crate) fn from_env() -> Self {
+        Self { socket: mayfly_sdk::client::Endpoint::from_env().ok().map(|endpoint| endpoint.to_string()) }
+    }
+
     /// Whether somebody said where the socket is.
     pub(crate) fn is_given(&self) -> bool {
         self.socket.is_some()
@@ -51,6 +68,13 @@ impl EndpointArgs {
         Ok(WorkloadClient::new(&self.endpoint()?))
     }
 
+    /// A client of the task API, over one connection: when that ends, calls fail.
+    pub(crate) async fn tasks(&self) -> Result<Tasks, Failure> {
+        let path = self.path()?;
+        let channel = crate::admin::channel(&path).await.map_err(|error| self.unreachable(&error))?;
+        Ok(TaskServiceClient::with_interceptor(channel, with_header as Header))
+    }
+
     /// What it means that the socket does not answer.
     pub(crate) fn unreachable(&self, error: &io::Error) -> Failure {
         let path = self.path().map(|path| path.display().to_string()).unwrap_or_default();
@@ -62,6 +86,12 @@ impl EndpointArgs {
             "start the node agent, or say where its socket is with --socket or SPIFFE_ENDPOINT_SOCKET",
         )
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of tonic's interceptors")]
+fn with_header(mut request: Request<()>) -> Result<Request<()>, Status> {
+    request.metadata_mut().insert(HEADER, MetadataValue::from_static("true"));
+    Ok(request)
 }
 
 #[cfg(test)]

@@ -43,6 +43,13 @@ pub(crate) struct Programs {
     agent_program: Option<PathBuf>,
 }
 
+impl Programs {
+    /// Whether one of them is of another build, which may know less.
+    pub(crate) fn are_foreign(&self) -> bool {
+        self.issuer_program.is_some() || self.agent_program.is_some()
+    }
+}
+
 /// A trust domain on this machine.
 #[derive(Debug)]
 pub(crate) struct Local {

@@ -25,6 +25,7 @@ mod slot;
 mod certificate;
 mod der;
 mod leaf;
+mod task;
 mod token;
 mod wit;
 
@@ -62,6 +63,7 @@ pub use leaf::{LeafPlan, LeafSigner, SignedX509, X509Intermediate};
 pub use rotation::{Place, Rotation, Stored, open};
 pub use schedule::{Problem, Settings};
 pub use slot::{Active, Facts, Prepared, Retired, Retiring, Revoked, Slot, Tainted, state};
+pub use task::{SignedTask, Task, TaskPlan};
 pub use token::{Jwt, JwtPlan, SignedJwt, TokenSigner};
 pub use wit::{SignedWit, Wit, WitPlan};
 pub use wrapping::{WrappingKey, WrappingKeyId};

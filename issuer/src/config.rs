@@ -8,7 +8,7 @@ use mayfly_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{agentless::ProviderConfig, attest::MachineAuthorities, authority, registry::Rules};
+use crate::{agentless::ProviderConfig, attest::MachineAuthorities, authority, registry::Rules, task};
 
 /// Everything an operator can set. `deploy/issuer.toml` lists each key with its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub authority: authority::Settings,
     /// WIT-SVIDs, which are off by default: the standard is incubating.
     pub wit: WitConfig,
+    /// Tasks of agents.
+    pub tasks: TasksConfig,
     /// Bounds.
     pub limits: LimitsConfig,
     /// Metrics and health.
@@ -68,6 +70,8 @@ pub struct TtlConfig {
     pub x509: Ttl,
     /// JWT-SVIDs of entries that set none.
     pub jwt: Ttl,
+    /// Task tokens: at least 30 s, at most 15 min.
+    pub task: Ttl,
     /// Node SVIDs, and the issuer's own.
     pub node: Ttl,
     /// Join tokens that are created without a lifetime.
@@ -76,6 +80,22 @@ pub struct TtlConfig {
     pub reattest: Ttl,
     /// Whether lifetimes under 60 s are allowed (demonstrations and tests).
     pub allow_short_ttl: bool,
+}
+
+/// Tasks of agents.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TasksConfig {
+    /// How long a task may last where neither its entry nor whoever begins it says.
+    pub deadline: Ttl,
+    /// How long any task may last; at most 8 h.
+    pub longest_deadline: Ttl,
+    /// The most tasks that one instance may have open at a time.
+    pub per_instance: usize,
+    /// The most tasks that one root may have below it.
+    pub per_root: usize,
+    /// Whether an entry may serve any audience (`serves: ["*"]`): for development only.
+    pub allow_serves_any: bool,
 }
 
 /// WIT-SVIDs.
@@ -185,6 +205,7 @@ impl Default for Config {
             ttl: TtlConfig::default(),
             authority: authority::Settings::default(),
             wit: WitConfig::default(),
+            tasks: TasksConfig::default(),
             limits: LimitsConfig::default(),
             metrics: MetricsConfig::default(),
             web: WebConfig::default(),
@@ -200,10 +221,23 @@ impl Default for TtlConfig {
         Self {
             x509: Ttl::from_s(15 * 60),
             jwt: Ttl::from_s(5 * 60),
+            task: Ttl::from_s(5 * 60),
             node: Ttl::from_s(3600),
             join_token: Ttl::from_s(10 * 60),
             reattest: Ttl::from_s(30 * 86_400),
             allow_short_ttl: false,
+        }
+    }
+}
+
+impl Default for TasksConfig {
+    fn default() -> Self {
+        Self {
+            deadline: Ttl::from_s(3600),
+            longest_deadline: Ttl::from_s(8 * 3600),
+            per_instance: 100,
+            per_root: 1000,
+            allow_serves_any: false,
         }
     }
 }
@@ -286,10 +320,32 @@ impl Config {
             longest_wit_ttl: self.longest_wit_ttl().min(Rules::LONGEST_TTL),
             longest_jwt_ttl: self.authority.longest_jwt_ttl().min(Rules::LONGEST_TTL),
             allow_short_ttl: self.ttl.allow_short_ttl,
+            allow_serves_any: self.tasks.allow_serves_any,
             entries_per_owner: self.limits.entries_per_owner,
             renderings_per_node: self.limits.renderings_per_node,
             ..Rules::new(self.trust_domain()?)
         })
+    }
+
+    /// How many tasks there may be, and how long they may last.
+    #[must_use]
+    pub fn task_limits(&self) -> task::Limits {
+        task::Limits {
+            per_instance: self.tasks.per_instance,
+            per_root: self.tasks.per_root,
+            deadline: self.tasks.deadline,
+            longest_deadline: self.tasks.longest_deadline,
+            token: self.ttl.task,
+        }
+    }
+
+    /// The `iss` of task tokens. Without a public URL nobody fetches keys, and it is a name that nothing else has.
+    #[must_use]
+    pub fn task_issuer(&self, trust_domain: &TrustDomain) -> String {
+        match self.web.public_url.trim_end_matches('/') {
+            "" => format!("spiffe://{trust_domain}/mayfly/task"),
+            url => format!("{url}/task"),
+        }
     }
 
     /// What concerns the signing keys.
@@ -328,6 +384,9 @@ impl Settings for Config {
         if !self.web.public_url.is_empty() && !self.web.public_url.starts_with("https://") {
             problem("web.public_url", "does not begin with https://".into(), "write https://HOST, or \"\" for none");
         }
+        if self.web.public_url.trim_end_matches('/').matches('/').count() > 2 {
+            problem("web.public_url", "has a path".into(), "write https://HOST: what lies below it is fixed");
+        }
         if !["full", "off"].contains(&self.store.synchronous.as_str()) {
             problem("store.synchronous", format!("\"{}\" is unknown", self.store.synchronous), "use \"full\"");
         }
@@ -336,6 +395,8 @@ impl Settings for Config {
             ("limits.connections", self.limits.connections),
             ("limits.mint_batch", self.limits.mint_batch),
             ("limits.mint_queue", self.limits.mint_queue),
+            ("tasks.per_instance", self.tasks.per_instance),
+            ("tasks.per_root", self.tasks.per_root),
             ("web.connections", self.web.connections),
             ("admin.connections", self.admin.connections),
         ] {
@@ -395,6 +456,18 @@ impl Config {
                 problems.push(Problem::new(key, format!("{ttl} is out of range"), remedy));
             }
         }
+        let shortest = if self.ttl.allow_short_ttl { 10 } else { 30 };
+        let range = [
+            ("ttl.task", self.ttl.task, shortest..=15 * 60),
+            ("tasks.deadline", self.tasks.deadline, 30..=self.tasks.longest_deadline.as_s()),
+            ("tasks.longest_deadline", self.tasks.longest_deadline, 30..=8 * 3600),
+        ];
+        for (key, ttl, range) in range {
+            if !range.contains(&ttl.as_s()) {
+                let remedy = "task tokens: 30 s to 15 min; deadlines: 30 s to 8 h, and the default within the longest";
+                problems.push(Problem::new(key, format!("{ttl} is out of range"), remedy));
+            }
+        }
         for problem in self.authority.problems() {
             let remedy = "change it, or remove it to take the default";
             problems.push(Problem::new(format!("authority.{}", problem.key), problem.what, remedy));
@@ -403,6 +476,7 @@ impl Config {
             ("ttl.x509", self.ttl.x509, self.authority.longest_x509_ttl().min(self.longest_wit_ttl())),
             ("ttl.node", self.ttl.node, self.authority.longest_x509_ttl()),
             ("ttl.jwt", self.ttl.jwt, self.authority.longest_jwt_ttl()),
+            ("ttl.task", self.ttl.task, self.authority.longest_task_ttl()),
         ];
         for (key, ttl, longest) in longest {
             if ttl > longest {

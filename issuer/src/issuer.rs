@@ -27,8 +27,9 @@ use crate::{
     directory::{Directory, SlotsOf},
     identity::OwnIdentity,
     metrics::Metrics,
-    mint::{Admission, LiveKeys, Minter},
+    mint::{Admission, LiveKeys, Minter, VerifiedSvids},
     store::{Durability, Options as StoreOptions, Store, StoreError},
+    task::Tasks,
     web::{Web, WebError},
 };
 
@@ -129,6 +130,7 @@ async fn serve(
 ) -> Result<(), RunError> {
     let own_bundle = loaded.bundles.iter().find(|row| row.trust_domain.as_str() == config.trust_domain).cloned();
     let stored = authority::Stored { slots: loaded.slots.clone(), bundle: own_bundle, revision: loaded.revision };
+    let tasks = Tasks::load(loaded.tasks.clone(), store.clone(), clock.clone(), config.task_limits())?;
     let directory = Directory::load(store, loaded, config.rules()?, clock.clone()).await?;
     let place = authority::Place {
         trust_domain: config.trust_domain()?,
@@ -140,7 +142,13 @@ async fn serve(
         authority::open(place, config.authority_settings(), stored, slots.clone(), slots, clock).await?;
     let identity =
         OwnIdentity::make(Arc::clone(&directory), authorities.clone(), &config.name, config.ttl.node).await?;
-    let parts = Parts { config, directory: Arc::clone(&directory), authorities, stop: stop.child_token() };
+    let parts = Parts {
+        config,
+        directory: Arc::clone(&directory),
+        authorities,
+        tasks: Arc::new(tasks),
+        stop: stop.child_token(),
+    };
     let outcome = parts.run(rotation, identity).await;
     directory.shut().await;
     outcome
@@ -150,6 +158,7 @@ struct Parts<'a> {
     config: &'a Config,
     directory: Arc<Directory>,
     authorities: Authorities,
+    tasks: Arc<Tasks>,
     stop: CancellationToken,
 }
 
@@ -175,6 +184,13 @@ impl Parts<'_> {
         parts.spawn(async move {
             ("renewal of the issuer's svid", {
                 identity.run(stop).await;
+                Ok(())
+            })
+        });
+        let (tasks, stop) = (Arc::clone(&self.tasks), self.stop.clone());
+        parts.spawn(async move {
+            ("end of tasks", {
+                tasks.run(stop).await;
                 Ok(())
             })
         });
@@ -231,6 +247,9 @@ impl Parts<'_> {
             ),
             live_keys: LiveKeys::default(),
             iss,
+            tasks: Arc::clone(&self.tasks),
+            verified: VerifiedSvids::default(),
+            task_iss: self.config.task_issuer(self.directory.trust_domain()).into(),
         };
         let attestors = Attestors {
             lifetimes: NodeLifetimes { svid: self.config.ttl.node, reattest: self.config.ttl.reattest },
@@ -258,6 +277,7 @@ impl Parts<'_> {
         let service = Admin::new(
             Arc::clone(&self.directory),
             self.authorities.clone(),
+            Arc::clone(&self.tasks),
             self.config.ttl.join_token,
             self.stop.clone(),
         );
@@ -328,7 +348,9 @@ impl Parts<'_> {
         identity: &OwnIdentity,
         metrics: &Arc<Metrics>,
     ) -> Result<(), RunError> {
-        let web = Web::bind(self.config, identity.credentials(), &self.directory, metrics, &self.stop).await?;
+        let web =
+            Web::bind(self.config, identity.credentials(), &self.directory, &self.authorities, metrics, &self.stop)
+                .await?;
         let Some(web) = web else { return Ok(()) };
         let stop = self.stop.clone();
         parts.spawn(async move {

@@ -14,6 +14,8 @@ mod agentless;
 mod jwt;
 mod live_keys;
 mod step;
+mod task;
+mod verified;
 mod wit;
 mod x509;
 
@@ -27,6 +29,8 @@ pub use jwt::{JwtProfile, JwtRequest};
 pub use live_keys::{Holder, LiveKeys};
 pub use step::{Authorized, Issued, Recorded, Signed, record};
 pub(crate) use step::{renew_after_s, sha256};
+pub use task::{BeginTask, Begun, RenewTask};
+pub use verified::VerifiedSvids;
 pub use wit::{WitProfile, WitRequest};
 pub use x509::{X509Profile, X509Request};
 
@@ -36,6 +40,7 @@ use crate::{
     ledger::RequestId,
     registry::{AssertedFacts, NodeFacts, Uid},
     store::NodeRow,
+    task::Tasks,
 };
 
 /// How many signatures are made before other work on this thread gets a turn.
@@ -53,6 +58,12 @@ pub struct Minter {
     pub live_keys: LiveKeys,
     /// The `iss` of JWT-SVIDs.
     pub iss: Option<Arc<str>>,
+    /// The tasks that have not ended.
+    pub tasks: Arc<Tasks>,
+    /// SVIDs that were shown before.
+    pub verified: VerifiedSvids,
+    /// The `iss` of task tokens.
+    pub task_iss: Arc<str>,
 }
 
 /// What a node asks for one of its workloads. Its word, not yet believed.
@@ -74,22 +85,10 @@ pub struct Request<W> {
 
 /// A kind of credential: what is added to the steps that all kinds share.
 pub trait Profile: Sized + Send + Sync + 'static {
-    /// What a node asks for.
-    type Wanted: Send;
     /// What is to be signed.
     type Plan: Send;
     /// What was signed.
     type Credential: Send;
-
-    /// Decides whether this node may have it, and what exactly.
-    ///
-    /// # Errors
-    /// The refusal for the node.
-    fn authorize(
-        minter: &Minter,
-        node: &Caller<'_>,
-        request: Request<Self::Wanted>,
-    ) -> Result<Authorized<Self>, Refusal>;
 
     /// Signs it, reads it back and compares it with the plan.
     ///
@@ -102,6 +101,22 @@ pub trait Profile: Sized + Send + Sync + 'static {
 
     /// What the ledger says about it.
     fn describe(credential: &Self::Credential, plan: &Self::Plan) -> step::Description;
+}
+
+/// A kind of credential that nodes ask for in batches.
+pub trait Batched: Profile {
+    /// What a node asks for.
+    type Wanted: Send;
+
+    /// Decides whether this node may have it, and what exactly.
+    ///
+    /// # Errors
+    /// The refusal for the node.
+    fn authorize(
+        minter: &Minter,
+        node: &Caller<'_>,
+        request: Request<Self::Wanted>,
+    ) -> Result<Authorized<Self>, Refusal>;
 }
 
 /// The node that asks, as the issuer knows it.
@@ -125,7 +140,7 @@ impl Minter {
     ///
     /// # Errors
     /// The whole batch is refused when too many calls wait already.
-    pub async fn mint<P: Profile>(
+    pub async fn mint<P: Batched>(
         &self,
         node: &NodeRow,
         requests: Vec<Result<Request<P::Wanted>, Refusal>>,

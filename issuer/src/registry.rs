@@ -40,7 +40,9 @@ use mayfly_sdk::{Reason, Refusal, SelectorIndex, SpiffeId};
 pub use agentless::{AgentlessCaller, AgentlessRequest};
 pub use authorize::{Authorization, MintRequest, Wanted};
 pub use diff::EntryChange;
-pub use entry::{AdminGrant, Entry, EntrySpec, Extra, NodeAsserted, NodeMatch, Quotas, Sharing, TaskGrant};
+pub use entry::{
+    AdminGrant, AllowedDetails, Entry, EntrySpec, Extra, NodeAsserted, NodeMatch, Quotas, Sharing, TaskGrant,
+};
 pub use facts::{AssertedFacts, MAX_ASSERTED_FACTS, NodeFacts};
 pub use file::{EntriesFile, MAX_DOCUMENT_BYTES, fuzz_entries_document};
 pub use node::{ConnectedNodes, NodeDelta, NodeEntry};

@@ -22,6 +22,7 @@ mod machines;
 mod nodes;
 mod row;
 mod slots;
+mod tasks;
 mod transaction;
 mod used_tokens;
 mod writer;
@@ -45,6 +46,7 @@ pub use ledger::Follower;
 pub use machines::EnrolMachine;
 pub use nodes::{EnrolNode, Enrolment, NodeRow, NodeState, ReattestNode, RenewNode, Renewal};
 pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
+pub use tasks::{BeginTask, ForgetTasks, MoveTask, Moved, TaskBegin, TaskRow, kind_of};
 pub use used_tokens::{RedeemToken, Redemption, UsedToken};
 
 use crate::ledger::{Encoded, Record};
@@ -96,6 +98,8 @@ pub struct Loaded {
     pub nodes: Vec<NodeRow>,
     /// Every join token that has not expired long since.
     pub join_tokens: Vec<JoinTokenRow>,
+    /// Every task that has not ended.
+    pub tasks: Vec<TaskRow>,
     /// The newest changes.
     pub history: History,
 }
@@ -120,6 +124,7 @@ impl Store {
             slots: slots::load(&mut connection, trust_domain.as_str()).await?,
             nodes: nodes::load(&mut connection, trust_domain.as_str()).await?,
             join_tokens: join_tokens::load(&mut connection, trust_domain.as_str()).await?,
+            tasks: tasks::load(&mut connection, trust_domain.as_str()).await?,
             history: changes::load(&mut connection, trust_domain.as_str(), head.revision).await?,
         };
 
@@ -215,6 +220,39 @@ impl Store {
         self.work(redeem).await
     }
 
+    /// Begins a task. `then` is called with the outcome once it is durable, in the order of the commits and before whoever
+    /// asked is answered, and whether or not he still waits: what is held in memory follows the store by it.
+    ///
+    /// # Errors
+    /// The disk's; `then` is dropped.
+    pub async fn begin_task(
+        &self,
+        begin: BeginTask,
+        then: impl FnOnce(&TaskBegin) + Send + 'static,
+    ) -> Result<TaskBegin, StoreError> {
+        self.work_then(begin, then).await
+    }
+
+    /// Moves a task and what is below it to another state; `then` as in [`Store::begin_task`].
+    ///
+    /// # Errors
+    /// The disk's; `then` is dropped.
+    pub async fn move_task(
+        &self,
+        change: MoveTask,
+        then: impl FnOnce(&Vec<Moved>) + Send + 'static,
+    ) -> Result<Vec<Moved>, StoreError> {
+        self.work_then(change, then).await
+    }
+
+    /// Forgets a thousand of the tasks that ended more than a day ago.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn forget_tasks(&self) -> Result<(), StoreError> {
+        self.work(ForgetTasks).await
+    }
+
     /// Begins a new epoch, after the store was restored from a backup: no revision of the old one is resumed from.
     ///
     /// # Errors
@@ -266,8 +304,16 @@ impl Store {
     }
 
     async fn work<W: Work>(&self, work: W) -> Result<W::Answer, StoreError> {
+        self.work_then(work, |_| ()).await
+    }
+
+    async fn work_then<W: Work>(
+        &self,
+        work: W,
+        then: impl FnOnce(&W::Answer) + Send + 'static,
+    ) -> Result<W::Answer, StoreError> {
         let (to, answer) = oneshot::channel();
-        self.ask(Request::Work(Box::new(Asked { work, answer: to })), answer).await
+        self.ask(Request::Work(Box::new(Asked { work, then, answer: to })), answer).await
     }
 
     async fn ask<T>(

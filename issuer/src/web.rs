@@ -2,7 +2,7 @@
 //! else others fetch without being known to us.
 //!
 //! ```text
-//! TCP ──Acceptor (handshakes, places, 30 s)──> TLS 1.2 or 1.3 ──HTTP/1.1 (bounded)──> path ──> BundleEndpoint
+//! TCP ──Acceptor (handshakes, places, 30 s)──> TLS 1.2 or 1.3 ──HTTP/1.1 (bounded)──> path ──> BundleEndpoint, Discovery
 //!            presents: the issuer's own SVID (https_spiffe) or the files' certificate (https_web)
 //! ```
 //!
@@ -14,10 +14,14 @@
 
 mod bundle;
 mod certificate;
+mod discovery;
+mod document;
 mod serve;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
 use mayfly_sdk::{
     Refusal, X509BundleSet,
     tls::{Acceptor, ClientAuth, Credentials, Incoming, Options, ServerTls, Trust},
@@ -25,8 +29,9 @@ use mayfly_sdk::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{bundle::BundleEndpoint, certificate::Files};
+use self::{bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text};
 use crate::{
+    authority::Authorities,
     config::{Config, Profile},
     directory::Directory,
     metrics::Metrics,
@@ -60,8 +65,37 @@ pub enum WebError {
 #[derive(Debug)]
 pub struct Web {
     incoming: Incoming,
-    endpoint: Arc<BundleEndpoint>,
+    site: Arc<Site>,
     files: Option<Files>,
+}
+
+/// What there is to be read.
+#[derive(Debug)]
+struct Site {
+    bundle: BundleEndpoint,
+    /// Only where the issuer has a public URL: nobody else is named by one.
+    discovery: Option<Discovery>,
+    metrics: Arc<Metrics>,
+}
+
+impl Site {
+    /// The answer to one request. Its body, if it has one, is not looked at.
+    fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        let path = request.uri().path();
+        let response = if path == self.bundle.path() {
+            match self.bundle.document() {
+                Some(document) => document.answer(request.method(), request.headers()),
+                None => text(StatusCode::SERVICE_UNAVAILABLE, "the bundle cannot be read\n"),
+            }
+        } else {
+            match self.discovery.as_ref().and_then(|discovery| discovery.at(path)) {
+                Some(document) => document.answer(request.method(), request.headers()),
+                None => text(StatusCode::NOT_FOUND, "there is nothing at this path\n"),
+            }
+        };
+        self.metrics.web_answered(response.status().as_u16());
+        response
+    }
 }
 
 impl Web {
@@ -74,6 +108,7 @@ impl Web {
         config: &Config,
         own: Credentials,
         directory: &Arc<Directory>,
+        authorities: &Authorities,
         metrics: &Arc<Metrics>,
         stop: &CancellationToken,
     ) -> Result<Option<Self>, WebError> {
@@ -95,7 +130,12 @@ impl Web {
             .max_handshakes(config.limits.handshakes)
             .max_anonymous(config.web.connections)
             .max_connections(0);
-        let endpoint = BundleEndpoint::new(Arc::clone(directory), &config.bundle_endpoint, Arc::clone(metrics));
-        Ok(Some(Self { incoming: acceptor.incoming(stop.clone()), endpoint: Arc::new(endpoint), files }))
+        let url = Some(config.web.public_url.as_str()).filter(|url| !url.is_empty());
+        let site = Site {
+            bundle: BundleEndpoint::new(Arc::clone(directory), &config.bundle_endpoint),
+            discovery: url.map(|url| Discovery::new(authorities.clone(), url)),
+            metrics: Arc::clone(metrics),
+        };
+        Ok(Some(Self { incoming: acceptor.incoming(stop.clone()), site: Arc::new(site), files }))
     }
 }

@@ -9,6 +9,7 @@
 
 mod authority;
 mod service;
+mod tasks;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::authority::Authority;
 use self::service::Service;
+use self::tasks::FakeTasks;
 
 /// Tokens that begin so enrol.
 pub(crate) const SECRET: &str = "s3cret";
@@ -51,6 +53,7 @@ pub(crate) struct State {
     /// What is sent to an agent that holds nothing.
     pub(crate) snapshot: Mutex<node::Snapshot>,
     pub(crate) seen: Mutex<Seen>,
+    pub(crate) tasks: Mutex<FakeTasks>,
     /// Revisions that were acknowledged, the newest last.
     pub(crate) acknowledged: watch::Sender<Vec<node::Revision>>,
     pub(crate) reports: watch::Sender<Vec<node::NodeReport>>,
@@ -118,6 +121,7 @@ impl FakeIssuer {
             pushes: broadcast::Sender::new(64),
             snapshot: Mutex::new(snapshot),
             seen: Mutex::default(),
+            tasks: Mutex::new(FakeTasks::new()),
             acknowledged: watch::Sender::new(Vec::new()),
             reports: watch::Sender::new(Vec::new()),
         });

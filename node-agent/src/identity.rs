@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::jwt::{Jwt, JwtRequest};
 pub(crate) use self::keep::Kept;
-use self::life::Life;
+pub(crate) use self::life::Life;
 pub(crate) use self::minter::MintCounters;
 use self::minter::Minter;
 pub(crate) use self::slot::{Credential, Held, Standing};

@@ -24,6 +24,7 @@ mod link;
 pub mod metrics;
 mod run;
 mod streams;
+mod tasks;
 #[cfg(test)]
 mod test_node;
 mod warm;

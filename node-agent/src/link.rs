@@ -33,7 +33,7 @@ use std::time::Duration;
 use mayfly_sdk::bundle::Bundle;
 use mayfly_sdk::tls::ClientTls;
 use mayfly_sdk::{Clock, PrivateKey, Reason, Refusal, TrustDomain};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::backoff::Backoff;
@@ -98,6 +98,7 @@ pub(crate) struct Link {
     status: watch::Sender<LinkStatus>,
     issuer: watch::Sender<Option<NodeClient>>,
     node: watch::Sender<Option<String>>,
+    tasks: mpsc::UnboundedSender<TaskNews>,
     /// When the first identity in use ends, on the monotonic clock.
     soonest_end: watch::Receiver<Option<Duration>>,
 }
@@ -125,6 +126,14 @@ pub(crate) fn enrolled_as(directory: &Directory) -> Result<Option<String>, Direc
     Ok(NodeRecord::load(directory)?.map(|record| record.spiffe_id))
 }
 
+/// What the issuer has said of this node's tasks.
+#[derive(Debug)]
+pub(crate) struct TaskNews {
+    pub(crate) states: mayfly_proto::node::TaskStates,
+    /// When the stream that it came over was opened, on the monotonic clock.
+    pub(crate) opened: Duration,
+}
+
 /// What others see of the link.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkView {
@@ -137,7 +146,7 @@ pub(crate) struct LinkView {
 }
 
 impl Link {
-    /// A link that starts from what the node remembers. `held`: what a warm restart has kept.
+    /// A link that starts from what the node remembers. `held`: what a warm restart has kept; `tasks`: told how tasks stand.
     ///
     /// # Errors
     /// [`DirectoryError`]: the state directory cannot be used.
@@ -147,6 +156,7 @@ impl Link {
         held: Held,
         streams: Streams,
         soonest_end: watch::Receiver<Option<Duration>>,
+        tasks: mpsc::UnboundedSender<TaskNews>,
         clock: Clock,
     ) -> Result<(Self, LinkView), LinkError> {
         let key = node::node_key(&directory)?;
@@ -201,6 +211,7 @@ impl Link {
             status,
             issuer,
             node,
+            tasks,
             soonest_end,
         };
         Ok((link, view))

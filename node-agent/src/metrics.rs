@@ -13,12 +13,13 @@ use prometheus_client::registry::Registry;
 use crate::identity::{Identities, MintCounters, Minters};
 use crate::link::{LinkState, LinkView};
 use crate::streams::Streams;
+use crate::tasks::Tasks;
 
 /// What the names of all metrics here begin with.
 pub const PREFIX: &str = "mayfly_agent";
 
 /// Every metric of the node agent, in the order of the document.
-pub const ALL: [Metric; 18] = [
+pub const ALL: [Metric; 22] = [
     LINK_STATE,
     OUT_OF_SYNC,
     CLOCK_SKEW,
@@ -37,6 +38,10 @@ pub const ALL: [Metric; 18] = [
     WIT[0],
     WIT[1],
     WIT[2],
+    TASKS_HELD,
+    TASK[0],
+    TASK[1],
+    TASK[2],
 ];
 
 const LINK_STATE: Metric = Metric {
@@ -96,6 +101,12 @@ const WIT_HELD: Metric = gauge(
     "WIT-SVIDs held",
     "Memory grows with it. More than workloads run here: entries that are rendered for many names (`quotas.renderings`)",
 );
+const TASKS_HELD: Metric = gauge(
+    "tasks_held",
+    "Tasks of this node's workloads that have not ended",
+    "Growth without end: workloads that begin tasks and do not complete them; `mayfly task list` as that user, and shorter deadlines in the entry's `task` part",
+);
+const TASK: [Metric; 3] = minted(["task_tokens_minted", "task_tokens_renewed", "task_tokens_failed"]);
 const X509: [Metric; 3] = minted(["x509_svids_minted", "x509_svids_renewed", "x509_svids_failed"]);
 const JWT: [Metric; 3] = minted(["jwt_svids_minted", "jwt_svids_renewed", "jwt_svids_failed"]);
 const WIT: [Metric; 3] = minted(["wit_svids_minted", "wit_svids_renewed", "wit_svids_failed"]);
@@ -134,16 +145,19 @@ pub(crate) fn registry(
     streams: &Streams,
     minters: &Minters,
     identities: &Identities,
+    tasks: &Tasks,
     clock: &Clock,
 ) -> Arc<Registry> {
     let mut registry = Registry::with_prefix(PREFIX);
     for (metrics, counters) in [X509, JWT, WIT].iter().zip(minters.counters()) {
         count(&mut registry, metrics, &counters);
     }
+    count(&mut registry, &TASK, tasks.counters());
     registry.register_collector(Box::new(Snapshot {
         link: link.clone(),
         streams: streams.clone(),
         identities: identities.clone(),
+        tasks: tasks.clone(),
         clock: clock.clone(),
     }));
     Arc::new(registry)
@@ -170,6 +184,7 @@ struct Snapshot {
     link: LinkView,
     streams: Streams,
     identities: Identities,
+    tasks: Tasks,
     clock: Clock,
 }
 
@@ -203,6 +218,7 @@ impl Collector for Snapshot {
             (X509_HELD, self.identities.x509.len()),
             (JWT_HELD, self.identities.jwt.len()),
             (WIT_HELD, self.identities.wit.len()),
+            (TASKS_HELD, self.tasks.count()),
         ] {
             show(encoder, &metric, i64::try_from(value).unwrap_or(i64::MAX))?;
         }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use mayfly_sdk::ops::{Ops, OpsError};
 use mayfly_sdk::{Clock, supervisor};
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
@@ -21,6 +21,7 @@ use crate::link::{self, Link, LinkError, LinkSettings, LinkView};
 use crate::listener::{self, BindError, Listener};
 use crate::metrics;
 use crate::streams::Streams;
+use crate::tasks::{Keeper, Tasks};
 use crate::warm::{self, Warm};
 use crate::workload::{Attestors, Instances};
 use crate::workload_api::{CallLimits, Calls, Serve, ServeError, Served, Shared, WorkloadApi, serve};
@@ -97,7 +98,8 @@ struct Components {
     streams: Streams,
     instances: Arc<Instances>,
     served: Served,
-    identities: Identities,
+    tasks: Tasks,
+    keeper: Keeper,
     warm: Option<(Warm, warm::Subject)>,
     ops: Ops,
     registry: Arc<Registry>,
@@ -119,6 +121,7 @@ impl Components {
         let instances = Arc::new(Instances::new(boot).map_err(kernel("watch processes"))?);
         let (streams, served) = (Streams::new(), Served::default());
         let (soonest_end, ends) = watch::channel(None);
+        let (task_news, news) = mpsc::unbounded_channel();
 
         let warm = Warm::open(config.warm_restart, &config.runtime_dir, &config.warm_restart_key(), boot);
         let enrolled = link::enrolled_as(&directory)?;
@@ -128,9 +131,10 @@ impl Components {
             out_of_sync: kept.out_of_sync,
         });
         let (link, view) =
-            Link::new(link_settings(&config, boot), directory, held, streams.clone(), ends, clock.clone())?;
+            Link::new(link_settings(&config, boot), directory, held, streams.clone(), ends, task_news, clock.clone())?;
         let most_jwt_svids = usize::try_from(config.limits.jwt_svids).unwrap_or(usize::MAX);
         let (identities, minters) = Identities::new(&config.trust_domain, &view, most_jwt_svids, soonest_end, &clock);
+        let (tasks, keeper) = Tasks::new(&view, &identities, news, &clock);
         let subject = warm::Subject {
             trust_domain: config.trust_domain.clone(),
             link: view.clone(),
@@ -142,7 +146,7 @@ impl Components {
         if let Some(kept) = kept {
             kept.take_up(&subject);
         }
-        let registry = metrics::registry(&view, &streams, &minters, &identities, &clock);
+        let registry = metrics::registry(&view, &streams, &minters, &identities, &tasks, &clock);
         let limits =
             listener::Limits { connections_per_uid: config.limits.connections_per_uid, ..listener::Limits::default() };
         // Bound last: whoever finds the socket is served.
@@ -156,6 +160,7 @@ impl Components {
             link: view.clone(),
             identities: identities.clone(),
             streams: streams.clone(),
+            tasks: tasks.clone(),
             attestors: Attestors::new(),
             instances: Arc::clone(&instances),
             served: served.clone(),
@@ -168,23 +173,23 @@ impl Components {
         });
         let serve = Serve { listener, api, sds: config.sds, health: HealthReporter::new(), stop: stop.clone() };
         let warm = warm.map(|warm| (warm, subject));
-        Ok(Self { link, minters, streams, instances, served, identities, warm, ops, registry, view, serve })
+        Ok(Self { link, minters, streams, instances, served, tasks, keeper, warm, ops, registry, view, serve })
     }
 
     fn spawn(self, stop: &CancellationToken) -> JoinSet<Result<(), RunError>> {
-        let mut tasks = JoinSet::new();
+        let mut components = JoinSet::new();
         let mut run = |component: BoxFuture<'static, ()>| {
-            tasks.spawn(async move {
+            components.spawn(async move {
                 component.await;
                 Ok(())
             });
         };
-        let (mut deaths, served, identities) = (self.instances.deaths(), self.served, self.identities);
+        let (mut deaths, served, tasks) = (self.instances.deaths(), self.served, self.tasks);
         let halt = stop.clone();
         run(Box::pin(async move {
             while let Some(Some(dead)) = halt.run_until_cancelled(deaths.recv()).await {
                 served.remove(dead);
-                identities.forget_instance(dead);
+                tasks.instance_ended(dead);
             }
         }));
         let (instances, halt) = (self.instances, stop.clone());
@@ -192,13 +197,15 @@ impl Components {
         run(Box::pin(self.streams.run(stop.clone())));
         run(Box::pin(self.link.run(stop.clone())));
         run(Box::pin(self.minters.run(stop.clone())));
+        run(Box::pin(self.keeper.run(stop.clone())));
         if let Some((warm, subject)) = self.warm {
             run(Box::pin(warm.run(subject, stop.clone())));
         }
         let (ops, registry, ready, halt) = (self.ops, self.registry, metrics::readiness(&self.view), stop.clone());
-        tasks.spawn(async move { ops.run(registry, ready, halt).await.map_err(kernel("serve metrics and health")) });
-        tasks.spawn(async move { Ok(serve(self.serve).await?) });
-        tasks
+        components
+            .spawn(async move { ops.run(registry, ready, halt).await.map_err(kernel("serve metrics and health")) });
+        components.spawn(async move { Ok(serve(self.serve).await?) });
+        components
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mayfly_proto::node;
 use mayfly_sdk::Clock;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -16,9 +16,10 @@ use tonic::Request;
 use crate::directory::Directory;
 use crate::fake_issuer::FakeIssuer;
 use crate::identity::Identities;
-use crate::link::{Held, Link, LinkSettings, LinkStatus, LinkView};
+use crate::link::{Held, Link, LinkSettings, LinkStatus, LinkView, TaskNews};
 use crate::listener::Peer;
 use crate::streams::Streams;
+use crate::tasks::Tasks;
 use crate::warm;
 use crate::workload::{Attestors, HeldProcess, Instances, boot::BootId};
 use crate::workload_api::{CallLimits, Calls, Served, Shared, WorkloadApi};
@@ -52,9 +53,11 @@ impl TestNode {
         let clock = issuer.state.clock.clone();
         let streams = Streams::new();
         let (soonest_end, ends) = watch::channel(None);
-        let (link, view) = Self::link(directory.path(), &issuer, &streams, ends, &clock);
+        let (task_news, news) = mpsc::unbounded_channel();
+        let (link, view) = Self::link(directory.path(), &issuer, &streams, ends, task_news, &clock);
         let trust_domain = issuer.state.trust_domain.clone();
         let (identities, minters) = Identities::new(&trust_domain, &view, 100, soonest_end, &clock);
+        let (held_tasks, keeper) = Tasks::new(&view, &identities, news, &clock);
         let instances = Arc::new(Instances::new(BootId::current().unwrap()).unwrap());
         let stop = CancellationToken::new();
         let served = Served::default();
@@ -71,8 +74,9 @@ impl TestNode {
             link: view.clone(),
             identities: identities.clone(),
             streams,
+            tasks: held_tasks.clone(),
             attestors: Attestors::new(),
-            instances,
+            instances: Arc::clone(&instances),
             served,
             calls: Calls::new(CallLimits { streams_per_uid: 10, calls_per_uid: 10 }),
             clock: clock.clone(),
@@ -81,6 +85,15 @@ impl TestNode {
         let mut tasks = JoinSet::new();
         tasks.spawn(link.run(stop.clone()));
         tasks.spawn(minters.run(stop.clone()));
+        tasks.spawn(keeper.run(stop.clone()));
+        let (mut deaths, halt) = (instances.deaths(), stop.clone());
+        tasks.spawn(async move {
+            while let Some(Some(dead)) = halt.run_until_cancelled(deaths.recv()).await {
+                held_tasks.instance_ended(dead);
+            }
+        });
+        let halt = stop.clone();
+        tasks.spawn(async move { instances.run(halt).await });
         Self { issuer, view, identities, subject, api, clock, stop, tasks, _directory: directory }
     }
 
@@ -89,6 +102,7 @@ impl TestNode {
         issuer: &FakeIssuer,
         streams: &Streams,
         ends: watch::Receiver<Option<Duration>>,
+        task_news: mpsc::UnboundedSender<TaskNews>,
         clock: &Clock,
     ) -> (Link, LinkView) {
         let settings = LinkSettings {
@@ -100,7 +114,7 @@ impl TestNode {
             boot_id: "boot".to_owned(),
         };
         let state = Directory::open(&directory.join("state")).unwrap();
-        Link::new(settings, state, Held::nothing(), streams.clone(), ends, clock.clone()).unwrap()
+        Link::new(settings, state, Held::nothing(), streams.clone(), ends, task_news, clock.clone()).unwrap()
     }
 
     pub(crate) async fn wait_for_sync(&self) {
@@ -133,8 +147,12 @@ impl TestNode {
 
     /// A call of this very process.
     pub(crate) fn call<T>(message: T) -> Request<T> {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let process = Arc::new(HeldProcess::of_pid(pid).unwrap());
+        Self::call_of(std::process::id(), message)
+    }
+
+    /// A call of another process.
+    pub(crate) fn call_of<T>(pid: u32, message: T) -> Request<T> {
+        let process = Arc::new(HeldProcess::of_pid(pid.try_into().unwrap()).unwrap());
         let mut request = Request::new(message);
         request.extensions_mut().insert(Arc::new(Peer::new(process)));
         request

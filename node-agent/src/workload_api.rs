@@ -23,6 +23,7 @@ mod sds;
 mod server;
 mod stream;
 mod svids;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -51,6 +52,7 @@ use self::wit::{WitBundles, WitSvids};
 use crate::identity::Identities;
 use crate::link::LinkView;
 use crate::streams::Streams;
+use crate::tasks::Tasks;
 use crate::workload::{Attestors, Instances};
 
 /// The Workload API.
@@ -64,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) link: LinkView,
     pub(crate) identities: Identities,
     pub(crate) streams: Streams,
+    pub(crate) tasks: Tasks,
     pub(crate) attestors: Attestors,
     pub(crate) instances: Arc<Instances>,
     /// Which instances were given something.
@@ -79,7 +82,7 @@ impl WorkloadApi {
         Self(Arc::new(shared))
     }
 
-    /// What Envoy's secret discovery shares with it.
+    /// What Envoy's secret discovery and the task service share with it.
     fn shared(&self) -> &Arc<Shared> {
         &self.0
     }

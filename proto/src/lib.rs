@@ -4,7 +4,7 @@
 //! is the list of every message, field and method ever released, and `tests/wire.rs` fails when one is renumbered, retyped or removed.
 //!
 //! ```text
-//! workload  <-- SPIFFE Workload API --> node agent <-- mayfly.node.v1 --> issuer <-- mayfly.admin.v1 --> mayfly command
+//! workload  <-- SPIFFE Workload API, mayfly.task.v1 --> node agent <-- mayfly.node.v1 --> issuer <-- mayfly.admin.v1 --> mayfly command
 //! sds       <-- Envoy secret discovery v3 --> node agent
 //! ```
 
@@ -20,6 +20,11 @@ pub mod workload {
 /// Node agent and issuer (`mayfly.node.v1`).
 pub mod node {
     pub use super::generated::node::*;
+}
+
+/// Tasks of workloads, on the Workload API socket (`mayfly.task.v1`).
+pub mod task {
+    pub use super::generated::task::*;
 }
 
 /// Administration of an issuer (`mayfly.admin.v1`).
@@ -49,6 +54,9 @@ mod generated {
     }
     pub mod node {
         include!(concat!(env!("OUT_DIR"), "/mayfly.node.v1.rs"));
+    }
+    pub mod task {
+        include!(concat!(env!("OUT_DIR"), "/mayfly.task.v1.rs"));
     }
     pub mod admin {
         include!(concat!(env!("OUT_DIR"), "/mayfly.admin.v1.rs"));

@@ -3,7 +3,7 @@
 
 use std::fmt::{Debug, Formatter, Result};
 
-use crate::{node::JwtIssue, sds::TlsCertificate, workload};
+use crate::{node, node::JwtIssue, sds::TlsCertificate, task, workload};
 
 impl Debug for workload::X509svid {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -26,6 +26,45 @@ impl Debug for workload::Witsvid {
 impl Debug for JwtIssue {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("JwtIssue").field("spiffe_id", &self.spiffe_id).field("jti", &self.jti).finish_non_exhaustive()
+    }
+}
+
+impl Debug for node::TaskIssue {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("TaskIssue").field("task", &self.task).field("jti", &self.jti).finish_non_exhaustive()
+    }
+}
+
+impl Debug for node::BeginTaskRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("BeginTaskRequest")
+            .field("holder", &self.holder)
+            .field("grant", &self.grant)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Debug for node::CheckTaskRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("CheckTaskRequest").field("audience", &self.audience).finish_non_exhaustive()
+    }
+}
+
+impl Debug for task::TaskToken {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("TaskToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+impl Debug for task::DelegateRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("DelegateRequest").field("grant", &self.grant).finish_non_exhaustive()
+    }
+}
+
+impl Debug for task::ValidateRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("ValidateRequest").field("audience", &self.audience).finish_non_exhaustive()
     }
 }
 
@@ -62,6 +101,18 @@ mod tests {
         for shown in shown {
             assert!(shown.contains("spiffe://td/web") && !shown.contains(SECRET), "{shown}");
         }
+        let token = task::TaskToken { token: SECRET.into(), x509_svid_key: SECRET.into(), ..Default::default() };
+        let shown = [
+            format!("{:?}", node::TaskIssue { token: SECRET.into(), ..Default::default() }),
+            format!("{:?}", node::BeginTaskRequest { parent_token: SECRET.into(), ..Default::default() }),
+            format!("{:?}", node::CheckTaskRequest { token: SECRET.into(), ..Default::default() }),
+            format!("{:?}", task::BeginResponse { token: Some(token.clone()), ..Default::default() }),
+            format!("{:?}", task::WatchResponse { token: Some(token), ..Default::default() }),
+            format!("{:?}", task::DelegateRequest { parent_token: SECRET.into(), ..Default::default() }),
+            format!("{:?}", task::ValidateRequest { token: SECRET.into(), ..Default::default() }),
+        ];
+        let bytes = format!("{:?}", prost::bytes::Bytes::from(SECRET));
+        assert!(shown.iter().all(|shown| !shown.contains(SECRET) && !shown.contains(&bytes)), "{shown:?}");
         // As text it would be itself, as bytes a list of numbers.
         let shown = format!("{:?}", TlsCertificate { private_key: Some(key), ..Default::default() });
         assert!(!shown.contains(SECRET), "{shown}");

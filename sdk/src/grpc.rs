@@ -78,11 +78,16 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
 #[must_use]
 pub fn code(reason: Reason) -> Code {
     match reason {
-        Reason::PermissionDenied | Reason::NoIdentity | Reason::UnauthorizedPeer => Code::PermissionDenied,
+        Reason::PermissionDenied
+        | Reason::NoIdentity
+        | Reason::UnauthorizedPeer
+        | Reason::TaskNotAllowed
+        | Reason::TaskExceedsEntry
+        | Reason::AudienceNotServed => Code::PermissionDenied,
         Reason::Unauthenticated => Code::Unauthenticated,
-        Reason::NotFound => Code::NotFound,
+        Reason::NotFound | Reason::TaskUnknown => Code::NotFound,
         Reason::Unimplemented => Code::Unimplemented,
-        Reason::Unavailable | Reason::Overloaded => Code::Unavailable,
+        Reason::Unavailable | Reason::Overloaded | Reason::TaskQuota => Code::Unavailable,
         // A token that does not hold is a wrong argument of the one who asks about it (SPIRE answers so too).
         Reason::UnknownTrustDomain => Code::InvalidArgument,
         other => match (other.whose(), other.retry()) {

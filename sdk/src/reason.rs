@@ -333,6 +333,18 @@ reasons! {
     AudienceNotAllowed = "audience_not_allowed", Caller, No, "ask for an audience that the entry's jwt_audiences lists";
 
     // Tasks.
+    /// An entry does not let its workloads begin tasks.
+    TaskNotAllowed = "task_not_allowed", Operator, No, "give the entry a `task` part, if its workloads may begin tasks";
+    /// A task goes beyond what the entry's `task` part allows.
+    TaskExceedsEntry = "task_exceeds_entry", Caller, No, "ask for less, or have the `task` part of the entry changed";
+    /// An instance has as many open tasks, or a tree as many descendants, as there may be.
+    TaskQuota = "task_quota", Caller, Later, "complete tasks that are done, or have the quota raised";
+    /// There is no such task for whoever asks.
+    TaskUnknown = "task_unknown", Caller, No, "list your tasks; this one is another's, ended long ago or never existed";
+    /// The token for this grant would be longer than services read.
+    GrantTooLarge = "grant_too_large", Caller, No, "begin several tasks with smaller grants";
+    /// A workload asks about tokens of an audience that its entry does not serve.
+    AudienceNotServed = "audience_not_served", Operator, No, "list the audience in the entry's `serves`, if the workload is that service";
     /// The grant that was asked for cannot be read.
     InvalidGrant = "invalid_grant", Caller, No, "correct the place that is named; the form of a grant is in docs/tasks.md";
     /// A child's deadline is later than its parent's.

@@ -1,4 +1,5 @@
 //! `mayfly demo`: the whole story in a minute, each step checked by what the workloads themselves report.
+//! Its second act is a task of an agent and a sub-agent (`tasks`).
 //!
 //! ```text
 //!  issuer (process) ── node agent (process) ── api.sock ─┬─ serve (process) <──mTLS, a new connection for every call── call (process)
@@ -8,6 +9,7 @@
 mod report;
 mod steps;
 mod story;
+mod tasks;
 pub(crate) mod workload;
 
 use crate::failure::Failure;

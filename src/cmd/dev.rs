@@ -47,7 +47,7 @@ impl Dev {
         runtime::client(async {
             let (stop, _signals) = runtime::stop_on_signals()?;
             let dir = self.dir.clone().unwrap_or_else(|| Directories::of("dev").state);
-            let mut local = Local::new(&dir, &self.trust_domain)?;
+            let mut local = Local::new(&dir, &self.trust_domain)?.with_settings("tasks.allow_serves_any = true\n", "");
             let _only_one = lock(local.dir())?;
             fs::remove_file(local.dir().join("env")).ok();
 
@@ -85,6 +85,8 @@ async fn prepare(local: &mut Local) -> Result<Ready, Failure> {
             "spiffe_id": spiffe_id,
             "node": [node],
             "selectors": [format!("unix:uid:{}", getuid())],
+            "task": {"audiences": ["*"], "scopes": ["*"], "authorization_details": ["*"], "delegable": ["*"]},
+            "serves": ["*"],
         }],
     });
     local.apply(entry.to_string()).await?;

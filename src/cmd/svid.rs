@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::output::Out;
 use crate::runtime;
 
-pub(crate) use files::{Access, write_files};
+pub(crate) use files::{Access, write_files, write_task_files};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Svid {

@@ -1,4 +1,6 @@
-//! `mayfly token inspect`.
+//! `mayfly token`: what a token says, and whether it is good.
+
+mod verify;
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write};
@@ -11,6 +13,7 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::output::{Out, View};
+use crate::runtime;
 
 /// The longest token that is read from standard input, bytes.
 const LONGEST_TOKEN: u64 = 64 * 1024;
@@ -19,6 +22,8 @@ const LONGEST_TOKEN: u64 = 64 * 1024;
 pub(crate) enum Token {
     /// Show what a token says, of any issuer and kind; nothing is verified
     Inspect(Inspect),
+    /// Have a task token verified as a service of its audience would, against how its task stands at this moment
+    Verify(verify::Verify),
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +49,7 @@ impl Token {
     pub(crate) fn run(self, out: Out) -> Result<(), Failure> {
         match self {
             Self::Inspect(verb) => verb.run(out),
+            Self::Verify(verb) => runtime::client(verb.run(out)),
         }
     }
 }

@@ -75,12 +75,17 @@ impl Child {
         self.ended(&status.map_or_else(|error| error.to_string(), |status| status.to_string()))
     }
 
-    /// Asks it to end, and kills it when it does not.
-    pub(crate) async fn stop(mut self) -> Result<(), Failure> {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         if let Some(id) = self.process.id().and_then(|id| i32::try_from(id).ok()) {
             // It may have ended just now: then there is nobody to signal.
-            kill(Pid::from_raw(id), Signal::SIGTERM).ok();
+            kill(Pid::from_raw(id), signal).ok();
         }
+    }
+
+    /// Asks it to end, and kills it when it does not.
+    pub(crate) async fn stop(mut self) -> Result<(), Failure> {
+        self.signal(Signal::SIGTERM);
         let failed = |why: &str| {
             let what = format!("the {} did not end when asked to", self.name);
             Failure::new(Exit::Bug, "bug", what, why, "report it with its log")

@@ -167,7 +167,19 @@ fn dev_serves_its_user_and_every_verb_works_on_it() {
     let joined = dev.json(&["join-token", "create", "--spiffe-id", "other", "--ttl", "1m"]);
     assert_eq!(joined["spiffe_id"], "spiffe://dev.example/mayfly/node/join_token/other");
 
+    let tools = "https://tools.example/mcp";
+    let begun = dev.json(&["task", "begin", "--purpose", "to see", "--audience", tools, "--scope", "read"]);
+    let (task, of_task) = (begun["task"]["id"].as_str().unwrap(), begun["token"].as_str().unwrap());
+    let verify = ["token", "verify", "--audience", tools, of_task];
+    let verdict = dev.json(&verify);
+    assert_eq!((&verdict["binding"], &verdict["claims"]["scope"]), (&"not checked".into(), &"read".into()));
+    let listed = dev.json(&["task", "list"])["items"][0].clone();
+    assert_eq!((&listed["id"], &listed["granted"]["audience"]), (&task.into(), &tools.into()));
+    assert_eq!(dev.json(&["task", "complete", task])["ended"], serde_json::json!([task]));
+
     let refusals: &[(&[&str], i32, &str)] = &[
+        (&verify, 77, "task_ended"),
+        (&["task", "begin", "--purpose", "to see", "--audience", "tools"], 65, "invalid_grant"),
         (&["svid", "jwt", "validate", "--audience", "other", &token], 77, "wrong_audience"),
         (&["token", "inspect", "no token"], 65, "invalid_argument"),
         (&["authority", "activate", prepared["id"].as_str().unwrap()], 65, "authority_not_acknowledged"),
@@ -288,6 +300,6 @@ fn the_demonstration_holds() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let last: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["held"], &last["steps"]), (&true.into(), &11.into()));
+    assert_eq!((&last["held"], &last["steps"]), (&true.into(), &15.into()));
     assert!(last["elapsed_ms"].as_u64().unwrap() < 60_000, "{last}");
 }

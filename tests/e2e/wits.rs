@@ -1,7 +1,6 @@
 //! WIT-SVIDs where they are on: issued, renewed, withdrawn, and believed together with a proof only.
 
 mod attacks;
-mod rogue;
 
 use std::process::{Command, Output};
 

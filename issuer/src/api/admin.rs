@@ -11,6 +11,7 @@ mod ledger;
 mod node;
 mod remote;
 mod socket;
+mod task;
 
 use std::sync::Arc;
 
@@ -19,10 +20,11 @@ use mayfly_proto::admin::{
     BanNodeResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteBundleRequest, DeleteBundleResponse,
     DeleteEntryRequest, DeleteEntryResponse, EvictNodeRequest, EvictNodeResponse, GetBundleRequest, GetBundleResponse,
     GetEntryRequest, GetEntryResponse, GetNodeRequest, GetNodeResponse, GetStatusRequest, GetStatusResponse,
-    ListAuthoritiesRequest, ListAuthoritiesResponse, ListBundlesRequest, ListBundlesResponse, ListEntriesRequest,
-    ListEntriesResponse, ListNodesRequest, ListNodesResponse, PrepareAuthorityRequest, Revision as WireRevision,
-    RevokeAuthorityRequest, SetBundleRequest, SetBundleResponse, TailLedgerRequest, TaintAuthorityRequest,
-    admin_service_server::AdminService,
+    GetTaskRequest, GetTaskResponse, ListAuthoritiesRequest, ListAuthoritiesResponse, ListBundlesRequest,
+    ListBundlesResponse, ListEntriesRequest, ListEntriesResponse, ListNodesRequest, ListNodesResponse,
+    ListTasksRequest, ListTasksResponse, PrepareAuthorityRequest, Revision as WireRevision, RevokeAuthorityRequest,
+    SetBundleRequest, SetBundleResponse, SetTaskStateRequest, SetTaskStateResponse, TailLedgerRequest,
+    TaintAuthorityRequest, admin_service_server::AdminService,
 };
 use mayfly_sdk::{Reason, Refusal, Revision, Ttl};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,7 @@ pub use socket::{AdminConnection, LocalCaller, incoming};
 use crate::{
     authority::Authorities,
     directory::{Actor, Directory},
+    task::Tasks,
 };
 
 /// The most items of one page, and how many when none is asked for.
@@ -44,6 +47,7 @@ const PAGE: (usize, usize) = (10_000, 1_000);
 pub struct Admin {
     directory: Arc<Directory>,
     authorities: Authorities,
+    tasks: Arc<Tasks>,
     join_token_ttl: Ttl,
     stop: CancellationToken,
 }
@@ -60,10 +64,11 @@ impl Admin {
     pub fn new(
         directory: Arc<Directory>,
         authorities: Authorities,
+        tasks: Arc<Tasks>,
         join_token_ttl: Ttl,
         stop: CancellationToken,
     ) -> Self {
-        Self { directory, authorities, join_token_ttl, stop }
+        Self { directory, authorities, tasks, join_token_ttl, stop }
     }
 }
 
@@ -196,6 +201,24 @@ impl AdminService for Admin {
     async fn tail_ledger(&self, request: Request<TailLedgerRequest>) -> Result<Response<ledger::Records>, Status> {
         let authorized = authorized(&request)?;
         Ok(Response::new(self.tail(request.into_inner(), &authorized).await?))
+    }
+
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.tasks(&request.into_inner(), &authorized)?))
+    }
+
+    async fn get_task(&self, request: Request<GetTaskRequest>) -> Result<Response<GetTaskResponse>, Status> {
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.task(&request.into_inner().id, &authorized).await?))
+    }
+
+    async fn set_task_state(
+        &self,
+        request: Request<SetTaskStateRequest>,
+    ) -> Result<Response<SetTaskStateResponse>, Status> {
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.set_state(&request.into_inner(), &authorized).await?))
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

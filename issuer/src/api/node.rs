@@ -7,15 +7,17 @@ mod hello;
 mod mint;
 mod renew;
 mod sync;
+mod task;
 mod unproven;
 
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use mayfly_proto::node::{
-    AttestRequest, AttestResponse, MintAgentlessRequest, MintAgentlessResponse, MintJwtRequest, MintJwtResponse,
-    MintWitRequest, MintWitResponse, MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest, RenewNodeResponse,
-    SyncRequest, SyncResponse, node_service_server::NodeService,
+    AttestRequest, AttestResponse, BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, EndTaskRequest,
+    EndTaskResponse, MintAgentlessRequest, MintAgentlessResponse, MintJwtRequest, MintJwtResponse, MintWitRequest,
+    MintWitResponse, MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest, RenewNodeResponse,
+    RenewTaskRequest, SyncRequest, SyncResponse, TaskIssue, node_service_server::NodeService,
 };
 use mayfly_sdk::{Reason, Refusal, Timestamp, tls::PeerInfo};
 use tokio_util::sync::CancellationToken;
@@ -117,6 +119,30 @@ impl NodeService for Nodes {
         let node = self.inner.caller(&request)?;
         let minted = self.inner.mint_wit(&node, request.into_inner()).await;
         Ok(Response::new(minted.map_err(|refusal| self.inner.refused("mint", refusal))?))
+    }
+
+    async fn begin_task(&self, request: Request<BeginTaskRequest>) -> Result<Response<TaskIssue>, Status> {
+        let node = self.inner.caller(&request)?;
+        let begun = self.inner.begin_task(&node, request.into_inner()).await;
+        Ok(Response::new(begun.map_err(|refusal| self.inner.refused("begin_task", refusal))?))
+    }
+
+    async fn renew_task(&self, request: Request<RenewTaskRequest>) -> Result<Response<TaskIssue>, Status> {
+        let node = self.inner.caller(&request)?;
+        let renewed = self.inner.renew_task(&node, request.into_inner()).await;
+        Ok(Response::new(renewed.map_err(|refusal| self.inner.refused("renew_task", refusal))?))
+    }
+
+    async fn end_task(&self, request: Request<EndTaskRequest>) -> Result<Response<EndTaskResponse>, Status> {
+        let node = self.inner.caller(&request)?;
+        let ended = self.inner.end_task(&node, request.into_inner()).await;
+        Ok(Response::new(ended.map_err(|refusal| self.inner.refused("end_task", refusal))?))
+    }
+
+    async fn check_task(&self, request: Request<CheckTaskRequest>) -> Result<Response<CheckTaskResponse>, Status> {
+        let node = self.inner.caller(&request)?;
+        let checked = self.inner.check_task(&node, request.into_inner());
+        Ok(Response::new(checked.map_err(|refusal| self.inner.refused("check_task", refusal))?))
     }
 
     async fn mint_agentless(

@@ -15,6 +15,7 @@ use super::keyring::{Keyring, View};
 use super::leaf::{LeafPlan, SignedX509, X509Intermediate};
 use super::schedule::Settings;
 use super::slot::Active;
+use super::task::{SignedTask, Task, TaskPlan};
 use super::token::{Jwt, JwtPlan, SignedJwt};
 use super::wit::{SignedWit, Wit, WitPlan};
 use super::{AuthorityError, AuthorityId, Facts};
@@ -41,6 +42,9 @@ pub struct Snapshot {
     jwt: Active<Jwt>,
     /// `None` where WIT-SVIDs are off.
     wit: Option<Active<Wit>>,
+    task: Active<Task>,
+    /// Every key whose task tokens may still be good, the newest last.
+    task_keys: Vec<PublicKey>,
     root: Facts,
     bundle: OwnBundle,
     denied: Vec<AuthorityId>,
@@ -165,6 +169,15 @@ impl Authorities {
         key.sign(plan).await
     }
 
+    /// Signs a task token.
+    ///
+    /// # Errors
+    /// What [`Active::<Task>::sign`] says; [`AuthorityError::TtlTooLong`].
+    pub async fn sign_task(&self, plan: &TaskPlan) -> Result<SignedTask, AuthorityError> {
+        Settings::check_ttl(SlotKind::Task, plan.life(), self.0.settings.longest_task_ttl())?;
+        self.snapshot().task.sign(plan).await
+    }
+
     /// The longest X.509-SVID that can be signed.
     #[must_use]
     pub fn longest_x509_ttl(&self) -> Ttl {
@@ -257,7 +270,7 @@ impl Snapshot {
         wit: bool,
     ) -> Result<Self, AuthorityError> {
         let [roots, intermediates, jwt] = [keyring.roots.facts(), keyring.intermediates.facts(), keyring.jwt.facts()];
-        let own_keys = [roots, intermediates.clone(), jwt, keyring.wit.facts()].concat();
+        let own_keys = [roots, intermediates.clone(), jwt, keyring.wit.facts(), keyring.task.facts()].concat();
         let denied_roots: Vec<_> = keyring.roots.denied().collect();
         // What a denied root certified is denied too, so that those who compare need only look at a leaf's issuer.
         let below = intermediates.iter().filter(|own| denied_roots.iter().any(|root| root.chain == own.anchors));
@@ -266,12 +279,15 @@ impl Snapshot {
         denied.extend(keyring.intermediates.denied().map(|facts| facts.id.clone()));
         denied.extend(keyring.jwt.denied().map(|facts| facts.id.clone()));
         denied.extend(keyring.wit.denied().map(|facts| facts.id.clone()));
+        denied.extend(keyring.task.denied().map(|facts| facts.id.clone()));
         denied.sort();
         denied.dedup();
         Ok(Self {
             intermediate: keyring.active::<X509Intermediate>()?.draft(),
             jwt: keyring.active::<Jwt>()?.draft(),
             wit: if wit { Some(keyring.active::<Wit>()?.draft()) } else { None },
+            task: keyring.active::<Task>()?.draft(),
+            task_keys: keyring.task.published().into_iter().map(|facts| facts.public_key.clone()).collect(),
             root: keyring.active::<X509Root>()?.facts().clone(),
             bundle: bundle.clone(),
             denied,
@@ -303,6 +319,12 @@ impl Snapshot {
     #[must_use]
     pub fn wit(&self) -> Option<&Active<Wit>> {
         self.wit.as_ref()
+    }
+
+    /// The keys that verify task tokens: none of a revoked one.
+    #[must_use]
+    pub fn task_keys(&self) -> &[PublicKey] {
+        &self.task_keys
     }
 
     /// The active root's certificate, DER: the last of the chain that the issuer presents at first contact.

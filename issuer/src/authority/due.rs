@@ -8,6 +8,7 @@ use super::keyring::{Keyring, Roster};
 use super::kind::Kind;
 use super::schedule::{Settings, prepare_at};
 use super::slot::Prepared;
+use super::task::Task;
 use super::token::Jwt;
 use super::wit::Wit;
 use crate::store::SlotKind;
@@ -91,10 +92,12 @@ impl Keyring {
         if settings.wit {
             self.wit.due(settings, moment, nodes, &mut agenda);
         }
+        self.task.due(settings, moment, nodes, &mut agenda);
         self.roots.ends(moment, &mut agenda);
         self.intermediates.ends(moment, &mut agenda);
         self.jwt.ends(moment, &mut agenda);
         self.wit.ends(moment, &mut agenda);
+        self.task.ends(moment, &mut agenda);
         agenda
     }
 
@@ -191,6 +194,13 @@ impl Shared for Jwt {
 }
 
 impl Shared for Wit {
+    /// As for JWT keys.
+    fn last_moment(_: &super::Facts, _: &Settings) -> Option<Timestamp> {
+        None
+    }
+}
+
+impl Shared for Task {
     /// As for JWT keys.
     fn last_moment(_: &super::Facts, _: &Settings) -> Option<Timestamp> {
         None

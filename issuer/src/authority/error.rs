@@ -14,7 +14,7 @@ use crate::store::{SlotKind, SlotState};
 pub enum AuthorityError {
     // The caller's.
     /// Somebody asked for a kind that there is not.
-    #[error("there is no kind of authority `{name}`: x509_root, x509_intermediate, jwt and wit are known")]
+    #[error("there is no kind of authority `{name}`: x509_root, x509_intermediate, jwt, wit and task are known")]
     UnknownKind {
         /// What was asked for.
         name: String,
@@ -90,6 +90,9 @@ pub enum AuthorityError {
     #[error("the key is one of the trust domain's own signing keys")]
     AuthorityKey,
 
+    /// A task token would be longer than services read.
+    #[error("the task token for this grant would be longer than 4 KiB")]
+    TaskTooLarge,
     /// WIT-SVIDs are asked for where they are off.
     #[error("this trust domain does not issue WIT-SVIDs: wit.enabled is false")]
     WitOff,
@@ -183,6 +186,7 @@ impl AuthorityError {
             Self::TtlTooLong { .. } => Reason::InvalidTtl,
             Self::AuthorityKey => Reason::KeyReserved,
             Self::WitOff => Reason::Unimplemented,
+            Self::TaskTooLarge => Reason::GrantTooLarge,
             Self::WrappingKeyMissing { .. } | Self::WrappingKeyWrong { .. } | Self::WrappingKeyFile { .. } => {
                 Reason::WrappingKey
             }

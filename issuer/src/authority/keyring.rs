@@ -7,6 +7,7 @@ use super::kind::Kind;
 use super::leaf::X509Intermediate;
 use super::row::StoredSlot;
 use super::slot::{Active, Prepared, Retired, Retiring, Revoked, Slot, Tainted};
+use super::task::Task;
 use super::token::Jwt;
 use super::wit::Wit;
 use super::wrapping::Sealer;
@@ -31,6 +32,10 @@ macro_rules! of_kind {
             }
             $crate::store::SlotKind::Wit => {
                 type $K = $crate::authority::wit::Wit;
+                $body
+            }
+            $crate::store::SlotKind::Task => {
+                type $K = $crate::authority::task::Task;
                 $body
             }
         }
@@ -58,6 +63,7 @@ pub struct Keyring {
     pub(super) intermediates: Roster<X509Intermediate>,
     pub(super) jwt: Roster<Jwt>,
     pub(super) wit: Roster<Wit>,
+    pub(super) task: Roster<Task>,
 }
 
 /// An authority as people see it.
@@ -118,6 +124,7 @@ impl Keyring {
             intermediates: self.intermediates.draft(),
             jwt: self.jwt.draft(),
             wit: self.wit.draft(),
+            task: self.task.draft(),
         }
     }
 
@@ -126,6 +133,7 @@ impl Keyring {
         self.roots.prepared.iter_mut().for_each(|slot| slot.publish(revision));
         self.jwt.prepared.iter_mut().for_each(|slot| slot.publish(revision));
         self.wit.prepared.iter_mut().for_each(|slot| slot.publish(revision));
+        self.task.prepared.iter_mut().for_each(|slot| slot.publish(revision));
     }
 
     /// The active key of a kind.
@@ -148,7 +156,7 @@ impl Keyring {
 
     /// Every authority, roots first, each kind from the newest to the oldest.
     pub(super) fn views(&self) -> Vec<View> {
-        [self.roots.views(), self.intermediates.views(), self.jwt.views(), self.wit.views()].concat()
+        [self.roots.views(), self.intermediates.views(), self.jwt.views(), self.wit.views(), self.task.views()].concat()
     }
 }
 

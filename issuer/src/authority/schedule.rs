@@ -54,6 +54,8 @@ pub struct Settings {
     pub jwt_life: Ttl,
     /// Life of a WIT key, seconds.
     pub wit_life: Ttl,
+    /// Life of a key of task tokens, seconds.
+    pub task_life: Ttl,
     /// How long a successor is published before it signs, seconds; at most 1/6 of its life is waited.
     pub publish_lead: Ttl,
     /// How often those who fetch the bundle should do so, seconds.
@@ -64,6 +66,8 @@ pub struct Settings {
     pub jwt_key: KeyAlgorithm,
     /// Algorithm of new WIT keys.
     pub wit_key: KeyAlgorithm,
+    /// Algorithm of new keys of task tokens.
+    pub task_key: KeyAlgorithm,
     /// Whether there are WIT keys at all: `wit.enabled`.
     #[serde(skip)]
     pub wit: bool,
@@ -79,11 +83,13 @@ impl Default for Settings {
             intermediate_life: LONGEST_INTERMEDIATE,
             jwt_life: Ttl::from_s(24 * 3600),
             wit_life: Ttl::from_s(24 * 3600),
+            task_life: Ttl::from_s(24 * 3600),
             publish_lead: Ttl::from_s(3600),
             bundle_refresh_hint: Ttl::from_s(300),
             x509_key: KeyAlgorithm::EcP256,
             jwt_key: KeyAlgorithm::EcP256,
             wit_key: KeyAlgorithm::EcP256,
+            task_key: KeyAlgorithm::EcP256,
             wit: false,
             wit_shown: false,
         }
@@ -110,6 +116,7 @@ impl Settings {
             ("intermediate_life", self.intermediate_life),
             ("jwt_life", self.jwt_life),
             ("wit_life", self.wit_life),
+            ("task_life", self.task_life),
         ] {
             if life < SHORTEST_LIFE {
                 problem(key, format!("{life} is too short to rotate in: the least is {SHORTEST_LIFE}"));
@@ -123,7 +130,7 @@ impl Settings {
                 format!("{life} is more than {longest}, the least of 24h and a third of root_life"),
             );
         }
-        for (key, algorithm) in [("jwt_key", self.jwt_key), ("wit_key", self.wit_key)] {
+        for (key, algorithm) in [("jwt_key", self.jwt_key), ("wit_key", self.wit_key), ("task_key", self.task_key)] {
             if algorithm == KeyAlgorithm::Ed25519 {
                 problem(key, "tokens have no Ed25519: use ec-p256".to_owned());
             }
@@ -149,6 +156,12 @@ impl Settings {
         longest_ttl(self.wit_life)
     }
 
+    /// The longest task token that can be signed at any moment of the schedule.
+    #[must_use]
+    pub fn longest_task_ttl(&self) -> Ttl {
+        longest_ttl(self.task_life)
+    }
+
     /// The life of a new key of this kind.
     pub(super) fn life(&self, kind: SlotKind) -> Ttl {
         match kind {
@@ -156,6 +169,7 @@ impl Settings {
             SlotKind::X509Intermediate => self.intermediate_life.min(THIRD.of(self.root_life)),
             SlotKind::Jwt => self.jwt_life,
             SlotKind::Wit => self.wit_life,
+            SlotKind::Task => self.task_life,
         }
     }
 
@@ -165,6 +179,7 @@ impl Settings {
             SlotKind::X509Root | SlotKind::X509Intermediate => self.x509_key,
             SlotKind::Jwt => self.jwt_key,
             SlotKind::Wit => self.wit_key,
+            SlotKind::Task => self.task_key,
         }
     }
 
@@ -172,7 +187,7 @@ impl Settings {
     pub(super) fn lead(&self, kind: SlotKind, life: Ttl) -> Ttl {
         let lead = match kind {
             SlotKind::X509Root => self.publish_lead.max(TWELFTH.of(life)),
-            SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit => self.publish_lead,
+            SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit | SlotKind::Task => self.publish_lead,
         };
         lead.min(SIXTH.of(life))
     }
@@ -210,7 +225,7 @@ pub(super) fn prepare_at(made_at: Timestamp, life: Ttl) -> Timestamp {
 pub(super) fn last_expiry(kind: SlotKind, life: Ttl, stopped: Timestamp) -> Timestamp {
     let longest = match kind {
         SlotKind::X509Root => THIRD.of(life).min(LONGEST_INTERMEDIATE),
-        SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit => longest_ttl(life),
+        SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit | SlotKind::Task => longest_ttl(life),
     };
     // Twice the skew: once for the clocks of those who verify, once for an issuer that has not heard yet.
     stopped.saturating_add(longest).saturating_add(skew(life)).saturating_add(skew(life))

@@ -85,6 +85,25 @@ kinds! {
     EpochBegun = 129, "epoch_begun";
     /// A remote administrator made a call that he may make.
     AdminCalled = 130, "admin_called";
+
+    /// A task was begun, or handed on from another.
+    TaskBegun = 160, "task_begun";
+    /// A task token was signed.
+    TaskTokenIssued = 161, "task_token_issued";
+    /// A task was suspended: its tokens are refused.
+    TaskSuspended = 162, "task_suspended";
+    /// A suspended task is open again.
+    TaskResumed = 163, "task_resumed";
+    /// A task was done.
+    TaskCompleted = 164, "task_completed";
+    /// A task was given up.
+    TaskFailed = 165, "task_failed";
+    /// The deadline of a task has passed.
+    TaskExpired = 166, "task_expired";
+    /// The instance of a task has ended.
+    TaskAbandoned = 167, "task_abandoned";
+    /// An administrator ended a task.
+    TaskRevoked = 168, "task_revoked";
 }
 
 impl Kind {

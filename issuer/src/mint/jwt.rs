@@ -2,7 +2,7 @@
 
 use mayfly_sdk::{Refusal, Serial};
 
-use super::{Authorized, Caller, Minter, Profile, Request, step};
+use super::{Authorized, Batched, Caller, Minter, Profile, Request, step};
 use crate::{
     authority::{Authorities, JwtPlan, SignedJwt},
     ledger::Kind,
@@ -21,9 +21,28 @@ pub struct JwtRequest {
 }
 
 impl Profile for JwtProfile {
-    type Wanted = JwtRequest;
     type Plan = JwtPlan;
     type Credential = SignedJwt;
+
+    async fn sign(authorities: &Authorities, plan: &JwtPlan) -> Result<SignedJwt, Refusal> {
+        Ok(authorities.sign_jwt(plan).await?)
+    }
+
+    fn describe(token: &SignedJwt, _plan: &JwtPlan) -> step::Description {
+        step::Description {
+            kind: Kind::JwtSvidIssued,
+            serial: token.jti,
+            spiffe_id: token.spiffe_id.clone(),
+            authority: token.authority.clone(),
+            key_sha256: None,
+            released_sha256: step::sha256(&[token.token.as_bytes()]),
+            not_after: token.not_after,
+        }
+    }
+}
+
+impl Batched for JwtProfile {
+    type Wanted = JwtRequest;
 
     fn authorize(
         minter: &Minter,
@@ -49,21 +68,5 @@ impl Profile for JwtProfile {
             now: caller.now,
         };
         Ok(Authorized { plan, on_behalf: step::OnBehalf::new(caller, instance, consent.entry, request.request_id) })
-    }
-
-    async fn sign(authorities: &Authorities, plan: &JwtPlan) -> Result<SignedJwt, Refusal> {
-        Ok(authorities.sign_jwt(plan).await?)
-    }
-
-    fn describe(token: &SignedJwt, _plan: &JwtPlan) -> step::Description {
-        step::Description {
-            kind: Kind::JwtSvidIssued,
-            serial: token.jti,
-            spiffe_id: token.spiffe_id.clone(),
-            authority: token.authority.clone(),
-            key_sha256: None,
-            released_sha256: step::sha256(&[token.token.as_bytes()]),
-            not_after: token.not_after,
-        }
     }
 }

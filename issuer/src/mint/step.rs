@@ -169,6 +169,21 @@ impl<C> Signed<C> {
     }
 }
 
+impl<C> Signed<C> {
+    /// Makes its record durable together with what else `make` records.
+    ///
+    /// # Errors
+    /// What `make` says: it may not be released.
+    pub(super) async fn record_with<T, F>(self, make: impl FnOnce(Record) -> F) -> Result<(T, Recorded<C>), Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let Self { issued, record } = self;
+        let answer = make(record).await?;
+        Ok((answer, Recorded { issued }))
+    }
+}
+
 impl<C> Recorded<C> {
     /// Lets it go: once.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use mayfly_sdk::{PublicKey, Refusal, Serial};
 
-use super::{Authorized, Caller, Holder, Minter, Profile, Request, step};
+use super::{Authorized, Batched, Caller, Holder, Minter, Profile, Request, step};
 use crate::{
     authority::{Authorities, SignedWit, WitPlan},
     ledger::Kind,
@@ -21,9 +21,28 @@ pub struct WitRequest {
 }
 
 impl Profile for WitProfile {
-    type Wanted = WitRequest;
     type Plan = WitPlan;
     type Credential = SignedWit;
+
+    async fn sign(authorities: &Authorities, plan: &WitPlan) -> Result<SignedWit, Refusal> {
+        Ok(authorities.sign_wit(plan).await?)
+    }
+
+    fn describe(svid: &SignedWit, plan: &WitPlan) -> step::Description {
+        step::Description {
+            kind: Kind::WitSvidIssued,
+            serial: svid.jti,
+            spiffe_id: svid.spiffe_id.clone(),
+            authority: svid.authority.clone(),
+            key_sha256: Some(plan.public_key.spki_sha256()),
+            released_sha256: step::sha256(&[svid.token.as_bytes()]),
+            not_after: svid.not_after,
+        }
+    }
+}
+
+impl Batched for WitProfile {
+    type Wanted = WitRequest;
 
     fn authorize(
         minter: &Minter,
@@ -55,21 +74,5 @@ impl Profile for WitProfile {
             now: caller.now,
         };
         Ok(Authorized { plan, on_behalf: step::OnBehalf::new(caller, instance, consent.entry, request.request_id) })
-    }
-
-    async fn sign(authorities: &Authorities, plan: &WitPlan) -> Result<SignedWit, Refusal> {
-        Ok(authorities.sign_wit(plan).await?)
-    }
-
-    fn describe(svid: &SignedWit, plan: &WitPlan) -> step::Description {
-        step::Description {
-            kind: Kind::WitSvidIssued,
-            serial: svid.jti,
-            spiffe_id: svid.spiffe_id.clone(),
-            authority: svid.authority.clone(),
-            key_sha256: Some(plan.public_key.spki_sha256()),
-            released_sha256: step::sha256(&[svid.token.as_bytes()]),
-            not_after: svid.not_after,
-        }
     }
 }

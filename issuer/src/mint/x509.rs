@@ -2,7 +2,7 @@
 
 use mayfly_sdk::{PublicKey, Refusal, Serial};
 
-use super::{Authorized, Caller, Holder, Minter, Profile, Request, step};
+use super::{Authorized, Batched, Caller, Holder, Minter, Profile, Request, step};
 use crate::{
     authority::{Authorities, LeafPlan, SignedX509},
     ledger::Kind,
@@ -21,9 +21,28 @@ pub struct X509Request {
 }
 
 impl Profile for X509Profile {
-    type Wanted = X509Request;
     type Plan = LeafPlan;
     type Credential = SignedX509;
+
+    async fn sign(authorities: &Authorities, plan: &LeafPlan) -> Result<SignedX509, Refusal> {
+        Ok(authorities.sign_x509(plan).await?)
+    }
+
+    fn describe(svid: &SignedX509, plan: &LeafPlan) -> step::Description {
+        step::Description {
+            kind: Kind::X509SvidIssued,
+            serial: svid.serial,
+            spiffe_id: svid.spiffe_id.clone(),
+            authority: svid.authority.clone(),
+            key_sha256: Some(step::sha256(&[plan.public_key.spki()])),
+            released_sha256: step::sha256(&[&svid.der]),
+            not_after: svid.validity.not_after(),
+        }
+    }
+}
+
+impl Batched for X509Profile {
+    type Wanted = X509Request;
 
     fn authorize(
         minter: &Minter,
@@ -55,21 +74,5 @@ impl Profile for X509Profile {
             now: caller.now,
         };
         Ok(Authorized { plan, on_behalf: step::OnBehalf::new(caller, instance, consent.entry, request.request_id) })
-    }
-
-    async fn sign(authorities: &Authorities, plan: &LeafPlan) -> Result<SignedX509, Refusal> {
-        Ok(authorities.sign_x509(plan).await?)
-    }
-
-    fn describe(svid: &SignedX509, plan: &LeafPlan) -> step::Description {
-        step::Description {
-            kind: Kind::X509SvidIssued,
-            serial: svid.serial,
-            spiffe_id: svid.spiffe_id.clone(),
-            authority: svid.authority.clone(),
-            key_sha256: Some(step::sha256(&[plan.public_key.spki()])),
-            released_sha256: step::sha256(&[&svid.der]),
-            not_after: svid.validity.not_after(),
-        }
     }
 }

@@ -3,9 +3,10 @@
 //! A million of them fit into memory, so an [`Entry`] is compact: what nearly every entry has stands in [`EntrySpec`],
 //! what few have in one box behind [`EntrySpec::extra`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
+use mayfly_sdk::task::Detail;
 use mayfly_sdk::{Reason, Refusal, Revision, Selector, SpiffeId, Timestamp, TrustDomain, Ttl};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -166,10 +167,10 @@ pub struct Extra {
     /// What the workload may administrate with its X.509-SVID. Counts only where the SPIFFE ID holds no placeholder.
     #[serde(skip_serializing_if = "is_default")]
     pub admin: Box<[AdminGrant]>,
-    /// What task tokens the workload may ask for. Stored; in force once tasks exist.
+    /// What task tokens the workload may ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<Box<TaskGrant>>,
-    /// The resource URIs whose tokens the workload may validate. Stored; in force once tasks exist.
+    /// The resource URIs whose tokens the workload may validate.
     #[serde(skip_serializing_if = "is_default")]
     pub serves: Box<[Box<str>]>,
     /// For each workload fact of the template (`type.key`), the values it may have; absent: any.
@@ -327,6 +328,9 @@ pub struct TaskGrant {
     pub audiences: Box<[Box<str>]>,
     /// Scopes, or `*` alone.
     pub scopes: Box<[Box<str>]>,
+    /// Details that a task may have.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub authorization_details: AllowedDetails,
     /// Audiences that a delegated task may have.
     #[serde(default, skip_serializing_if = "is_default")]
     pub delegable: Box<[Box<str>]>,
@@ -336,6 +340,55 @@ pub struct TaskGrant {
     /// The longest deadline of a task; absent: the default of the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Ttl>,
+}
+
+/// The authorization details that an entry allows: any, or those that are within one of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<serde_json::Value>", try_from = "Vec<serde_json::Value>")]
+pub enum AllowedDetails {
+    /// `["*"]`.
+    Any,
+    /// None where the list is empty.
+    Within(BTreeSet<Detail>),
+}
+
+impl AllowedDetails {
+    /// Whether each of these is allowed.
+    #[must_use]
+    pub fn allow(&self, asked: &BTreeSet<Detail>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Within(limits) => asked.iter().all(|detail| limits.iter().any(|limit| detail.is_within(limit))),
+        }
+    }
+}
+
+impl Default for AllowedDetails {
+    fn default() -> Self {
+        Self::Within(BTreeSet::new())
+    }
+}
+
+impl From<AllowedDetails> for Vec<serde_json::Value> {
+    fn from(allowed: AllowedDetails) -> Self {
+        match allowed {
+            AllowedDetails::Any => vec!["*".into()],
+            AllowedDetails::Within(limits) => limits.iter().map(Detail::to_json).collect(),
+        }
+    }
+}
+
+impl TryFrom<Vec<serde_json::Value>> for AllowedDetails {
+    type Error = Refusal;
+
+    fn try_from(list: Vec<serde_json::Value>) -> Result<Self, Refusal> {
+        if let [only] = list.as_slice()
+            && only == "*"
+        {
+            return Ok(Self::Any);
+        }
+        Ok(Self::Within(Detail::list(&list.into())?))
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

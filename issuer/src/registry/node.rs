@@ -45,6 +45,10 @@ pub struct NodeEntry {
     pub required_features: Box<[Box<str>]>,
     /// Order of identities: lower first.
     pub order: u64,
+    /// Whether its workloads may begin tasks.
+    pub tasks: bool,
+    /// Resource URIs whose task tokens its workloads may validate.
+    pub serves: Box<[Box<str>]>,
 }
 
 impl NodeEntry {
@@ -69,6 +73,8 @@ impl NodeEntry {
             expires_at: spec.expires_at,
             required_features: extra.required_features.clone(),
             order: entry.order(),
+            tasks: extra.task.is_some(),
+            serves: extra.serves.clone(),
         })
     }
 }

@@ -21,7 +21,7 @@ pub(super) type Connection = sqlx::SqliteConnection;
 pub(super) type Row = sqlx::sqlite::SqliteRow;
 
 /// The schema that this build writes.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 const FILE: &str = "store.db";
 const LOCK_FILE: &str = "store.lock";
 const PAGE_BYTES: u64 = 4096;
@@ -164,6 +164,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
     let steps = vec![
         step(1, "store", include_str!("../../migrations/0001_store.sql")),
         step(2, "used tokens", include_str!("../../migrations/0002_used_tokens.sql")),
+        step(3, "tasks", include_str!("../../migrations/0003_tasks.sql")),
     ];
     Migrator::with_migrations(steps).run(connection).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),

@@ -51,6 +51,8 @@ stored_as_text! {
         Jwt = "jwt",
         /// WIT-SVIDs; in the bundle while they are on.
         Wit = "wit",
+        /// Task tokens; in no bundle, so that none is taken for an SVID.
+        Task = "task",
     }
 }
 

@@ -150,20 +150,28 @@ impl Settled {
     }
 }
 
-/// [`Work`] and the one who waits for its answer.
-pub(super) struct Asked<W: Work> {
+/// [`Work`], what follows once it is durable, and the one who waits for its answer.
+pub(super) struct Asked<W: Work, T> {
     pub(super) work: W,
+    /// Called in the order of the commits.
+    pub(super) then: T,
     pub(super) answer: oneshot::Sender<Result<W::Answer, StoreError>>,
 }
 
-impl<W: Work> Job for Asked<W> {
+impl<W: Work, T: FnOnce(&W::Answer) + Send + 'static> Job for Asked<W, T> {
     fn run<'t>(self: Box<Self>, tx: &'t mut Tx<'_>) -> BoxFuture<'t, Settled> {
         Box::pin(async move {
-            let Self { work, answer } = *self;
+            let Self { work, then, answer } = *self;
             let outcome = work.run(tx).await;
             Settled {
                 failed: outcome.as_ref().err().cloned(),
-                answer: Box::new(move |committed| tell(answer, outcome.and_then(|done| committed.map(|()| done)))),
+                answer: Box::new(move |committed| {
+                    let outcome = outcome.and_then(|done| committed.map(|()| done));
+                    if let Ok(done) = &outcome {
+                        then(done);
+                    }
+                    tell(answer, outcome);
+                }),
             }
         })
     }

@@ -8,7 +8,7 @@ use mayfly_sdk::tls::TlsConnection;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Web, bundle::BundleEndpoint, certificate};
+use super::{Site, Web, certificate};
 
 /// How long the head of a request may take. The connection as a whole ends after 30 s.
 const HEAD: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ impl Web {
                     }
                 }
                 accepted = self.incoming.accept() => match accepted {
-                    Some(connection) => { connections.spawn(serve(connection, Arc::clone(&self.endpoint))); }
+                    Some(connection) => { connections.spawn(serve(connection, Arc::clone(&self.site))); }
                     None => return,
                 },
             }
@@ -46,9 +46,9 @@ impl Web {
     }
 }
 
-async fn serve(connection: TlsConnection, endpoint: Arc<BundleEndpoint>) {
+async fn serve(connection: TlsConnection, site: Arc<Site>) {
     let answer = service_fn(move |request: http::Request<Body>| {
-        let response = endpoint.answer(&request);
+        let response = site.answer(&request);
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()

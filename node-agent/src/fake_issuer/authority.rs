@@ -4,7 +4,7 @@ use mayfly_proto::node;
 use mayfly_sdk::bundle::{
     Bundle, JwtAuthority, JwtBundle, WitAuthority, WitBundle, X509Authority, X509Bundle, X509BundleSet,
 };
-use mayfly_sdk::jws::{JwsAlgorithm, Signer};
+use mayfly_sdk::jws::{JwsAlgorithm, Object, Signer};
 use mayfly_sdk::tls::SpkiPin;
 use mayfly_sdk::x509::X509Svid;
 use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, PublicKey, SignatureAlgorithm, Timestamp, TrustDomain, jwk};
@@ -25,6 +25,7 @@ pub(crate) struct Authority {
     jwt_key: PrivateKey,
     wit: Signer,
     wit_key: PrivateKey,
+    task: Signer,
 }
 
 impl Authority {
@@ -39,6 +40,7 @@ impl Authority {
         let intermediate = params.signed_by(&key, &root_issuer).unwrap();
         let jwt_key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
         let wit_key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+        let task_key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
         Self {
             trust_domain: trust_domain.clone(),
             clock: clock.clone(),
@@ -49,6 +51,7 @@ impl Authority {
             jwt_key,
             wit: Signer::new(&wit_key, JwsAlgorithm::Es256, mayfly_sdk::wit::TYP).unwrap(),
             wit_key,
+            task: Signer::new(&task_key, JwsAlgorithm::Es256, mayfly_sdk::task::TYP).unwrap(),
         }
     }
 
@@ -128,6 +131,10 @@ impl Authority {
             "sub": id, "aud": audience, "iat": now, "exp": now + i64::from(lifetime_s), "jti": jti,
         });
         (self.jwt.sign(claims.to_string().as_bytes()).unwrap(), jti)
+    }
+
+    pub(super) fn task_token(&self, claims: &Object) -> String {
+        self.task.sign(serde_json::Value::Object(claims.clone()).to_string().as_bytes()).unwrap()
     }
 
     pub(super) fn wit(&self, id: &str, spki: &[u8], lifetime_s: u32) -> (String, String) {

@@ -121,6 +121,9 @@ impl State {
             sync_response::Message::Snapshot(snapshot)
         };
         say(first).await.ok();
+        if start.hello.is_some_and(|hello| hello.features.iter().any(|feature| feature == "tasks")) {
+            say(sync_response::Message::Tasks(self.whole_states())).await.ok();
+        }
         loop {
             tokio::select! {
                 push = pushes.recv() => { answers.send(Ok(push.unwrap())).await.ok(); }
@@ -136,7 +139,7 @@ impl State {
     }
 
     /// The id that an entry is rendered to: `{type.key}` replaced by the facts that came with the item.
-    fn rendered(&self, subject: &node::Subject) -> Option<String> {
+    pub(super) fn rendered(&self, subject: &node::Subject) -> Option<String> {
         let mut id =
             self.snapshot.lock().entries.iter().find(|entry| entry.uid == subject.entry_uid)?.spiffe_id.clone();
         for fact in &subject.facts {
@@ -234,6 +237,28 @@ impl NodeService for Service {
         _: Request<node::MintAgentlessRequest>,
     ) -> Result<Response<node::MintAgentlessResponse>, Status> {
         Err(Status::unimplemented("node agents do not call this"))
+    }
+
+    async fn begin_task(&self, request: Request<node::BeginTaskRequest>) -> Result<Response<node::TaskIssue>, Status> {
+        self.0.begin_task(request.into_inner()).map(Response::new)
+    }
+
+    async fn renew_task(&self, request: Request<node::RenewTaskRequest>) -> Result<Response<node::TaskIssue>, Status> {
+        self.0.renew_task(&request.into_inner()).map(Response::new)
+    }
+
+    async fn end_task(
+        &self,
+        request: Request<node::EndTaskRequest>,
+    ) -> Result<Response<node::EndTaskResponse>, Status> {
+        self.0.end_task(request.into_inner()).map(Response::new)
+    }
+
+    async fn check_task(
+        &self,
+        request: Request<node::CheckTaskRequest>,
+    ) -> Result<Response<node::CheckTaskResponse>, Status> {
+        self.0.check_task(&request.into_inner()).map(Response::new)
     }
 
     async fn mint_jwt(

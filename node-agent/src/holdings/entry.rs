@@ -22,7 +22,7 @@ struct Placeholder {
 }
 
 /// Abilities by name that an entry may require and this build has.
-const FEATURES: &[&str] = &[];
+const FEATURES: &[&str] = &[crate::tasks::FEATURE];
 
 impl Entry {
     /// Reads an entry from the wire.
@@ -85,10 +85,22 @@ impl Entry {
         self.wire.issuance
     }
 
-    /// Whether each instance has credentials of its own.
+    /// Whether each instance has credentials of its own: always where it begins tasks, whose tokens are bound to them.
     #[must_use]
     pub fn is_per_instance(&self) -> bool {
-        self.wire.sharing() == node::Sharing::Instance
+        self.wire.tasks || self.wire.sharing() == node::Sharing::Instance
+    }
+
+    /// Whether its workloads may begin tasks.
+    #[must_use]
+    pub fn begins_tasks(&self) -> bool {
+        self.wire.tasks
+    }
+
+    /// Whether its workloads may validate the task tokens of a resource. `*` means any only where it stands alone.
+    #[must_use]
+    pub fn serves(&self, audience: &str) -> bool {
+        matches!(self.wire.serves.as_slice(), [any] if any == "*") || self.wire.serves.iter().any(|uri| uri == audience)
     }
 
     /// Until when it may be served; none: for ever.
@@ -180,6 +192,24 @@ mod tests {
     fn an_entry_without_a_template_sends_no_facts() {
         let entry = Entry::read(entry("spiffe://example.org/app")).unwrap();
         assert!(entry.template_facts(&facts(&["unix:uid:1000"])).is_empty());
+    }
+
+    #[test]
+    fn any_audience_is_served_only_where_the_star_stands_alone() {
+        let serves = |uris: &[&str], audience: &str| {
+            let serves = uris.iter().map(ToString::to_string).collect();
+            Entry::read(node::Entry { serves, ..entry("spiffe://example.org/app") }).unwrap().serves(audience)
+        };
+        assert!(serves(&["https://a.example/"], "https://a.example/") && serves(&["*"], "https://a.example/"));
+        assert!(!serves(&["*", "https://b.example/"], "https://a.example/"));
+        assert!(!serves(&["https://a.example/"], "https://a.example") && !serves(&[], "https://a.example/"));
+    }
+
+    #[test]
+    fn an_entry_whose_workloads_begin_tasks_is_never_shared() {
+        assert!(
+            Entry::read(node::Entry { tasks: true, ..entry("spiffe://example.org/app") }).unwrap().is_per_instance()
+        );
     }
 
     #[test]

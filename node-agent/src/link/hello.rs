@@ -18,7 +18,7 @@ impl Greeter {
             build: concat!("mayfly-node-agent ", env!("CARGO_PKG_VERSION")).to_owned(),
             protocol_min: PROTOCOL,
             protocol_max: PROTOCOL,
-            features: Vec::new(),
+            features: vec![crate::tasks::FEATURE.to_owned()],
             clock_ms: self.clock.now_ms(),
             trust_domain: self.trust_domain.to_string(),
             boot_id: self.boot_id.clone(),

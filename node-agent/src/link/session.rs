@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) issuer: String,
     /// The issuer's wall clock less ours, milliseconds.
     pub(super) skew_ms: i64,
+    /// When it was opened, on the monotonic clock: what the issuer says of the whole is not older.
+    pub(super) opened: Duration,
     /// Parts of a snapshot that has begun.
     pub(super) gathering: Gathering,
     updates: Streaming<node::SyncResponse>,
@@ -61,7 +63,7 @@ impl Session {
     ) -> Result<Self, Refusal> {
         let mut client = NodeClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let (requests, outbound) = mpsc::channel(8);
-        let asked_ms = greeter.clock.now_ms();
+        let (asked_ms, opened) = (greeter.clock.now_ms(), greeter.clock.monotonic());
         let start = node::SyncStart { hello: Some(greeter.hello()), held: held.map(to_wire) };
         send(&requests, Ask::Start(start)).await?;
         let mut updates = client
@@ -76,7 +78,7 @@ impl Session {
         // Half way between question and answer, as NTP does it.
         let ours_ms = i64::midpoint(asked_ms, greeter.clock.now_ms());
         let skew_ms = hello.map_or(0, |hello| hello.clock_ms).saturating_sub(ours_ms);
-        Ok(Self { client, issuer, skew_ms, gathering: Gathering::default(), updates, requests })
+        Ok(Self { client, issuer, skew_ms, opened, gathering: Gathering::default(), updates, requests })
     }
 
     /// The next update. Cancel safe.

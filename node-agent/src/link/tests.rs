@@ -30,7 +30,9 @@ impl Running {
         let state = Directory::open(&directory.join("state")).unwrap();
         let (_, ends) = watch::channel(None);
         let clock = issuer.state.clock.clone();
-        let (link, view) = Link::new(settings, state, Held::nothing(), streams.clone(), ends, clock).unwrap();
+        let (link, view) =
+            Link::new(settings, state, Held::nothing(), streams.clone(), ends, mpsc::unbounded_channel().0, clock)
+                .unwrap();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(link.run(stop.clone()));

@@ -4,6 +4,7 @@
 pub(super) mod tests;
 
 use mayfly_proto::sds::secret_discovery_service_server::SecretDiscoveryServiceServer;
+use mayfly_proto::task::task_service_server::TaskServiceServer;
 use mayfly_proto::workload::spiffe_workload_api_server::SpiffeWorkloadApiServer;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -14,15 +15,21 @@ use tonic_reflection::server::Builder;
 use super::WorkloadApi;
 use super::gate::Gate;
 use super::sds::SecretApi;
+use super::tasks::TaskApi;
 use crate::config::Sds;
 use crate::listener::{Listener, configure};
 
 /// The longest request that is read, in bytes: a token of the greatest length, and a little.
 const MAX_REQUEST_BYTES: usize = 80 * 1024;
+/// The same of the task service: a grant and a token of the greatest length each, and a little.
+const MAX_TASK_REQUEST_BYTES: usize = 96 * 1024;
 /// The name that reflection and health know the Workload API by.
 const SERVICE: &str = "SpiffeWorkloadAPI";
 /// The same for Envoy's secret discovery.
 const SECRETS: &str = "envoy.service.secret.v3.SecretDiscoveryService";
+
+/// The same for tasks.
+const TASKS: &str = "mayfly.task.v1.TaskService";
 
 /// What serving needs.
 #[derive(Debug)]
@@ -44,11 +51,14 @@ pub(crate) async fn serve(serve: Serve) -> Result<(), ServeError> {
     let Serve { listener, api, sds, health, stop } = serve;
     let secrets = SecretDiscoveryServiceServer::new(SecretApi::new(api.shared(), sds));
     let secrets = secrets.max_decoding_message_size(MAX_REQUEST_BYTES);
+    let tasks = TaskServiceServer::new(TaskApi::new(api.shared())).max_decoding_message_size(MAX_TASK_REQUEST_BYTES);
     let workload = SpiffeWorkloadApiServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
     health.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
+    health.set_service_status(TASKS, tonic_health::ServingStatus::Serving).await;
     health.set_service_status(SECRETS, tonic_health::ServingStatus::Serving).await;
     configure(Server::builder())
         .add_service(tonic::service::interceptor::InterceptedService::new(workload, Gate))
+        .add_service(tonic::service::interceptor::InterceptedService::new(tasks, Gate))
         .add_service(secrets)
         .add_service(HealthServer::new(tonic_health::server::HealthService::from_health_reporter(health)))
         .add_service(reflection().build_v1()?)
@@ -63,6 +73,7 @@ fn reflection() -> Builder<'static> {
         .register_encoded_file_descriptor_set(mayfly_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name(SERVICE)
+        .with_service_name(TASKS)
         .with_service_name(SECRETS)
         .with_service_name("grpc.health.v1.Health")
 }

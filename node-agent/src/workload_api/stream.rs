@@ -35,6 +35,11 @@ pub(super) trait View: Send + Sync + 'static {
     /// All that is in a message, in an order that does not depend on chance.
     fn canonical(message: &Self::Message) -> Vec<u8>;
 
+    /// Whether nothing can follow a message: the stream ends with OK after it.
+    fn is_last(_message: &Self::Message) -> bool {
+        false
+    }
+
     /// The last touch to a message that goes out now.
     fn seal(&mut self, _message: &mut Self::Message) {}
 
@@ -110,6 +115,7 @@ impl<V: View> Following<V> {
         match next {
             Ok((mut message, revision)) => {
                 self.view.seal(&mut message);
+                self.ended = V::is_last(&message);
                 self.offered = Some(revision);
                 self.open.offered();
                 Some((Ok(message), self))

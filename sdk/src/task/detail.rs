@@ -7,6 +7,8 @@ use super::grant::{At, GrantError, distinct, no_others};
 use super::value::{ArgumentValue, text};
 use crate::json::Object;
 
+/// The most details of one grant.
+const MAX_DETAILS: usize = 32;
 const MAX_ELEMENTS: usize = 32;
 const MAX_ARGUMENTS: usize = 32;
 const MAX_ARGUMENT_NAME: usize = 64;
@@ -49,7 +51,29 @@ impl Detail {
         }
     }
 
-    pub(super) fn parse(value: &Value, at: &At<'_>) -> Result<Self, GrantError> {
+    /// Reads a list of details that differ, as it stands in `authorization_details`.
+    ///
+    /// # Errors
+    /// [`GrantError`].
+    pub fn list(list: &Value) -> Result<BTreeSet<Self>, GrantError> {
+        let whole = At::WHOLE;
+        let at = whole.at("authorization_details");
+        let list = list.as_array().ok_or_else(|| at.wrong("a list"))?;
+        if list.len() > MAX_DETAILS {
+            return Err(at.wrong("at most 32 details"));
+        }
+        let mut details = BTreeSet::new();
+        for (n, detail) in list.iter().enumerate() {
+            let n = n.to_string();
+            let at = at.at(&n);
+            if !details.insert(Self::parse(detail, &at)?) {
+                return Err(at.wrong("it is listed twice"));
+            }
+        }
+        Ok(details)
+    }
+
+    fn parse(value: &Value, at: &At<'_>) -> Result<Self, GrantError> {
         let object = value.as_object().ok_or_else(|| at.wrong("a detail is an object"))?;
         match object.get("type").and_then(Value::as_str) {
             Some("mcp_tool") => Ok(Self::Tool(Tool::parse(object, at)?)),
@@ -61,7 +85,9 @@ impl Detail {
         }
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    /// It as it stands in a grant.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
         let mut object = Object::new();
         match self {
             Self::Tool(tool) => {

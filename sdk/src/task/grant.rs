@@ -13,7 +13,6 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_AUDIENCE: usize = 512;
 const MAX_SCOPE: usize = 64;
 const MAX_SCOPE_TOKEN: usize = 128;
-const MAX_DETAILS: usize = 32;
 const MAX_DELEGABLE: usize = 64;
 
 /// What a task may do: the one audience, and what of it.
@@ -48,7 +47,7 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
-    const WHOLE: At<'static> = At { above: None, name: "grant" };
+    pub(super) const WHOLE: At<'static> = At { above: None, name: "grant" };
 
     pub(super) fn at<'a>(&'a self, name: &'a str) -> At<'a> {
         At { above: Some(self), name }
@@ -96,21 +95,7 @@ impl Grant {
             None => Ok(BTreeSet::new()),
             Some(list) => distinct(list, max, &whole.at(name), one),
         };
-        let mut details = BTreeSet::new();
-        if let Some(list) = object.get("authorization_details") {
-            let at = whole.at("authorization_details");
-            let list = list.as_array().ok_or_else(|| at.wrong("a list"))?;
-            if list.len() > MAX_DETAILS {
-                return Err(at.wrong("at most 32 details"));
-            }
-            for (n, detail) in list.iter().enumerate() {
-                let n = n.to_string();
-                let at = at.at(&n);
-                if !details.insert(Detail::parse(detail, &at)?) {
-                    return Err(at.wrong("it is listed twice"));
-                }
-            }
-        }
+        let details = object.get("authorization_details").map_or_else(|| Ok(BTreeSet::new()), Detail::list)?;
         Ok(Self {
             audience,
             scope: set("scope", MAX_SCOPE, scope_token)?,

@@ -207,6 +207,37 @@ impl TaskKeys {
         Ok(Self { issuer: issuer.into(), keys })
     }
 
+    /// What a token of these keys says, for whoever does not stand behind its audience: the issuer, of a parent's token. Its
+    /// holder, its audience and the standing of its task are not looked at.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn read(&self, token: &str, now: Timestamp) -> Result<TaskClaims, TaskTokenError> {
+        self.read_with(token, false, now)
+    }
+
+    fn read_with(&self, token: &str, sensitive: bool, now: Timestamp) -> Result<TaskClaims, TaskTokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TaskTokenError::NotATaskToken);
+        }
+        let parsed = Unverified::parse(token).ok().ok_or(TaskTokenError::NotATaskToken)?;
+        check_header(parsed.header())?;
+        let verified = self.verify(parsed)?;
+        let claims = verified.claims().ok().as_ref().and_then(TaskClaims::parse).ok_or(TaskTokenError::BadClaims)?;
+        let life = claims.expires_at.seconds_since(claims.issued_at);
+        if !(1..=i64::from(MAX_LIFE.as_s())).contains(&life) {
+            return Err(TaskTokenError::BadClaims);
+        }
+        let leeway = |allowed| if sensitive { Ttl::from_s(0) } else { allowed };
+        if now >= claims.expires_at.saturating_add(leeway(EXPIRY_LEEWAY)) {
+            return Err(TaskTokenError::Expired);
+        }
+        if claims.issued_at > now.saturating_add(leeway(LEEWAY)) {
+            return Err(TaskTokenError::NotYetValid);
+        }
+        Ok(claims)
+    }
+
     fn verify<'a>(&self, token: Unverified<'a>) -> Result<Verified<'a>, TaskTokenError> {
         // Unverified, and read for one purpose: to know whether the keys are this issuer's.
         let claims = token.insecure_claims().ok().ok_or(TaskTokenError::NotATaskToken)?;
@@ -245,38 +276,51 @@ impl Validator<'_> {
             (Binding::Key(bound), Shown::Proof(proved)) if bound == proved => {}
             _ => return Err(TaskTokenError::NotBound),
         }
-        match standing(&claims) {
-            Standing::Open => Ok(TaskCaller { claims, holder }),
-            Standing::Suspended => Err(TaskTokenError::Suspended),
-            Standing::Ended => Err(TaskTokenError::Ended),
-            Standing::Unknown => Err(TaskTokenError::StandingUnknown),
+        standing(&claims).require()?;
+        Ok(TaskCaller { claims, holder })
+    }
+
+    /// As [`Validator::verify`], for whoever did not see the presenter: with the certificate that a service says it saw, or
+    /// with nothing, and then the token may be in anybody's hands. So it gives claims, and nobody to act for.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn inspect(
+        &self,
+        token: &str,
+        certificate: Option<&[u8]>,
+        standing: impl FnOnce(&TaskClaims) -> Standing,
+        now: Timestamp,
+    ) -> Result<TaskClaims, TaskTokenError> {
+        let claims = self.believe(token, now)?;
+        if let Some(certificate) = certificate {
+            match claims.binding {
+                Binding::Certificate(thumbprint) if digest(&SHA256, certificate).as_ref() == thumbprint => {}
+                _ => return Err(TaskTokenError::NotBound),
+            }
         }
+        standing(&claims).require()?;
+        Ok(claims)
     }
 
     /// The checks that need neither a peer nor the task's standing.
     fn believe(&self, token: &str, now: Timestamp) -> Result<TaskClaims, TaskTokenError> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(TaskTokenError::NotATaskToken);
-        }
-        let parsed = Unverified::parse(token).ok().ok_or(TaskTokenError::NotATaskToken)?;
-        check_header(parsed.header())?;
-        let verified = self.keys.verify(parsed)?;
-        let claims = verified.claims().ok().as_ref().and_then(TaskClaims::parse).ok_or(TaskTokenError::BadClaims)?;
-        let life = claims.expires_at.seconds_since(claims.issued_at);
-        if !(1..=i64::from(MAX_LIFE.as_s())).contains(&life) {
-            return Err(TaskTokenError::BadClaims);
-        }
-        let leeway = |allowed| if self.sensitive { Ttl::from_s(0) } else { allowed };
-        if now >= claims.expires_at.saturating_add(leeway(EXPIRY_LEEWAY)) {
-            return Err(TaskTokenError::Expired);
-        }
-        if claims.issued_at > now.saturating_add(leeway(LEEWAY)) {
-            return Err(TaskTokenError::NotYetValid);
-        }
+        let claims = self.keys.read_with(token, self.sensitive, now)?;
         if claims.grant.audience() != self.audience {
             return Err(TaskTokenError::WrongAudience);
         }
         Ok(claims)
+    }
+}
+
+impl Standing {
+    fn require(self) -> Result<(), TaskTokenError> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Suspended => Err(TaskTokenError::Suspended),
+            Self::Ended => Err(TaskTokenError::Ended),
+            Self::Unknown => Err(TaskTokenError::StandingUnknown),
+        }
     }
 }
 

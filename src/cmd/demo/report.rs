@@ -1,5 +1,7 @@
 //! What a demonstration workload reports on its standard output, one JSON object a line, and what the story has read of it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::ChildStdout;
@@ -19,6 +21,25 @@ pub(super) enum Report {
     Calls { good: u64, failed: u64, peer: String, why: String },
     /// The server refused a peer, for this reason code.
     Refused { reason: String, what: String },
+    /// An agent began a task, or took over a part of one.
+    Began { who: String, task: String },
+    /// Calls of the service under a task so far, and why the last one that was refused was. Unix milliseconds.
+    Tool { who: String, good: u64, refused: String, at_ms: i64 },
+    /// What must be refused was, for this reason code.
+    Denied { what: String, reason: String },
+    /// A task and those below it were completed.
+    Completed { ended: usize, at_ms: i64 },
+}
+
+/// What an agent has reported.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AgentSeen {
+    pub(super) task: String,
+    pub(super) good: u64,
+    /// Why its last call that was refused was; empty: none was.
+    pub(super) refused: String,
+    /// When it was refused first, Unix milliseconds.
+    pub(super) refused_ms: i64,
 }
 
 /// Everything read so far.
@@ -38,6 +59,11 @@ pub(super) struct Seen {
     pub(super) refused: Vec<String>,
     /// The process ended.
     pub(super) ended: bool,
+    pub(super) agents: BTreeMap<String, AgentSeen>,
+    /// Reason codes, by what was refused.
+    pub(super) denied: BTreeMap<String, String>,
+    /// How many tasks were completed together, and when, Unix milliseconds.
+    pub(super) completed: Option<(usize, i64)>,
 }
 
 impl Seen {
@@ -56,6 +82,18 @@ impl Seen {
                 (self.good, self.failed) = (good, failed);
                 (self.peer, self.why) = (peer, why);
             }
+            Report::Began { who, task } => self.agents.entry(who).or_default().task = task,
+            Report::Tool { who, good, refused, at_ms } => {
+                let agent = self.agents.entry(who).or_default();
+                if agent.refused.is_empty() && !refused.is_empty() {
+                    agent.refused_ms = at_ms;
+                }
+                (agent.good, agent.refused) = (good, refused);
+            }
+            Report::Denied { what, reason } => {
+                self.denied.insert(what, reason);
+            }
+            Report::Completed { ended, at_ms } => self.completed = Some((ended, at_ms)),
             Report::Refused { reason, .. } => {
                 self.refused.retain(|earlier| *earlier != reason);
                 self.refused.push(reason);

@@ -31,17 +31,19 @@ const TOLD_WITHIN: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A workload under observation.
-struct Workload {
-    child: Child,
+pub(super) struct Workload {
+    pub(super) child: Child,
     seen: watch::Receiver<Seen>,
 }
 
 /// Everything that the demonstration began; it ends when this is dropped.
-struct Stage {
-    local: Local,
+pub(super) struct Stage {
+    pub(super) local: Local,
+    /// The node's SPIFFE ID.
+    pub(super) node: String,
     serve: Workload,
     call: Workload,
-    _readers: JoinSet<()>,
+    pub(super) readers: JoinSet<()>,
 }
 
 /// Tells the story; fails at the first step that does not hold.
@@ -59,11 +61,15 @@ pub(super) async fn tell(programs: Programs, out: Out) -> Result<(), Failure> {
 }
 
 async fn tell_in(dir: &Path, programs: Programs, steps: &mut Steps) -> Result<(), Failure> {
+    let all_know_tasks = !programs.are_foreign();
     let mut stage = Stage::set(dir, programs, steps).await?;
     stage.rotation(steps).await?;
     stage.outage(steps).await?;
     stage.withdrawal(steps).await?;
     stage.ledger(steps).await?;
+    if all_know_tasks {
+        stage.tasks(steps).await?;
+    }
     stage.clear().await
 }
 
@@ -111,7 +117,7 @@ impl Stage {
         no_failures(&seen)?;
         check(seen.peer == id("serve"), "the caller knows whom it calls", &seen)?;
         steps.held("they talk mTLS, 20 new connections a second, each end sure of the other")?;
-        Ok(Self { local, serve, call, _readers: readers })
+        Ok(Self { local, node, serve, call, readers })
     }
 
     async fn rotation(&mut self, steps: &mut Steps) -> Result<(), Failure> {
@@ -224,7 +230,7 @@ impl Stage {
 }
 
 impl Workload {
-    fn start(
+    pub(super) fn start(
         name: &str,
         program: &Path,
         arguments: &[&str],
@@ -247,7 +253,7 @@ impl Workload {
     }
 
     /// Waits until what it reported satisfies `hold`.
-    async fn until(&mut self, what: &str, hold: impl Fn(&Seen) -> bool) -> Result<Seen, Failure> {
+    pub(super) async fn until(&mut self, what: &str, hold: impl Fn(&Seen) -> bool) -> Result<Seen, Failure> {
         let waited = timeout(LIMIT, self.seen.wait_for(|seen| seen.ended || hold(seen))).await;
         let Some(seen) = waited.ok().and_then(Result::ok).map(|seen| seen.clone()) else {
             return Err(did_not_hold(what, &format!("not within {} s: {:?}", LIMIT.as_secs(), self.now())));
@@ -259,7 +265,7 @@ impl Workload {
     }
 }
 
-fn id(name: &str) -> String {
+pub(super) fn id(name: &str) -> String {
     format!("spiffe://{TRUST_DOMAIN}/{name}")
 }
 
@@ -275,7 +281,7 @@ fn entries(node: &str, workloads: &[(&str, &PathBuf)]) -> String {
     serde_json::json!({ "owner": "demo", "entries": workloads.iter().map(entry).collect::<Vec<_>>() }).to_string()
 }
 
-fn copy_of_this(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
+pub(super) fn copy_of_this(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
     let copy = dir.join(name);
     std::env::current_exe().and_then(|this| fs::copy(this, &copy))?;
     Ok(copy)
@@ -289,7 +295,7 @@ fn no_failures(seen: &Seen) -> Result<(), Failure> {
     )
 }
 
-fn check(holds: bool, what: &str, seen: &impl std::fmt::Debug) -> Result<(), Failure> {
+pub(super) fn check(holds: bool, what: &str, seen: &impl std::fmt::Debug) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(did_not_hold(what, &format!("{seen:?}"))) }
 }
 

@@ -1,9 +1,12 @@
 //! The two workloads of the demonstration: processes of their own that know nothing but the Workload API's address.
 
+mod agent;
 mod call;
 mod serve;
+mod tool;
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -32,6 +35,31 @@ pub(crate) enum Workload {
     },
     /// Fetch one identity, report it, end
     Probe(Args),
+    /// Serve whoever presents a task token for this audience, until SIGTERM
+    Tool {
+        /// Its resource URI
+        #[arg(long)]
+        audience: String,
+        #[command(flatten)]
+        parent: ParentArgs,
+    },
+    /// Begin a task, start a sub-agent, call the service, until SIGTERM
+    Agent {
+        /// Program of the sub-agent
+        #[arg(long)]
+        sub_agent: PathBuf,
+        #[command(flatten)]
+        args: agent::Args,
+        #[command(flatten)]
+        parent: ParentArgs,
+    },
+    /// Take over a part of the task whose token comes on standard input, call the service, until SIGTERM
+    SubAgent {
+        #[command(flatten)]
+        args: agent::Args,
+        #[command(flatten)]
+        parent: ParentArgs,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,10 +73,25 @@ pub(crate) struct Args {
 
 impl Workload {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let (Self::Serve(args) | Self::Call { args, .. } | Self::Probe(args)) = &self;
-        runtime::follow_parent(&args.parent)?;
+        let (Self::Serve(Args { parent, .. })
+        | Self::Call { args: Args { parent, .. }, .. }
+        | Self::Probe(Args { parent, .. })
+        | Self::Tool { parent, .. }
+        | Self::Agent { parent, .. }
+        | Self::SubAgent { parent, .. }) = &self;
+        runtime::follow_parent(parent)?;
         runtime::client(async {
             let (stop, _signals) = runtime::stop_on_signals()?;
+            // Agents get their SVIDs with their tasks.
+            match self {
+                Self::Agent { sub_agent, args, .. } => {
+                    return stop.run_until_cancelled(agent::lead(args, sub_agent)).await.unwrap_or(Ok(()));
+                }
+                Self::SubAgent { args, .. } => {
+                    return stop.run_until_cancelled(agent::follow(args)).await.unwrap_or(Ok(()));
+                }
+                _ => {}
+            }
             let failed = |refusal| Failure::refused("the workload has no identity", &refusal);
             let source = Source::<X509Context>::start(Endpoint::from_env().map_err(failed)?);
             let first = source.ready(FIRST_IDENTITY).await.map_err(failed)?;
@@ -58,6 +101,8 @@ impl Workload {
                 match self {
                     Self::Serve(args) => serve::run(&source, args.peer).await,
                     Self::Call { address, args } => call::run(&source, address, args.peer).await,
+                    Self::Tool { audience, .. } => tool::run(&source, &audience).await,
+                    Self::Agent { .. } | Self::SubAgent { .. } => Ok(()),
                     Self::Probe(_) => {
                         svid(&first);
                         Ok(())

@@ -34,7 +34,7 @@ pub(crate) struct Access {
     /// Give the files to this user, and to its group unless one is named; by name or number
     #[arg(long, value_name = "USER[:GROUP]", requires = "write", value_parser = owner)]
     owner: Option<(Uid, Gid)>,
-    /// Mode of key.pem, octal: nothing for others [default: 0600]
+    /// Mode of key.pem, and of the token of a task, octal: nothing for others [default: 0600]
     #[arg(long, value_name = "MODE", requires = "write", value_parser = mode)]
     mode: Option<u32>,
 }
@@ -46,20 +46,44 @@ pub(crate) fn write_files(
     bundle_pem: &str,
     access: &Access,
     now: Timestamp,
-) -> Result<[PathBuf; 3], Failure> {
+) -> Result<Vec<PathBuf>, Failure> {
+    write_set_of(dir, svid, bundle_pem, &[], access, now)
+}
+
+/// The same, and the token of a task that is bound to the SVID, all in one set: `token`, whose mode is that of the key.
+pub(crate) fn write_task_files(
+    dir: &Path,
+    svid: &X509Svid,
+    bundle_pem: &str,
+    token: &str,
+    access: &Access,
+    now: Timestamp,
+) -> Result<Vec<PathBuf>, Failure> {
+    write_set_of(dir, svid, bundle_pem, &[("token", token, access.mode.unwrap_or(SECRET))], access, now)
+}
+
+fn write_set_of(
+    dir: &Path,
+    svid: &X509Svid,
+    bundle_pem: &str,
+    further: &[(&str, &str, u32)],
+    access: &Access,
+    now: Timestamp,
+) -> Result<Vec<PathBuf>, Failure> {
     let key = pem::private_key(svid.key());
     let chain = svid.chain_pem();
-    let files = [
+    let mut files = vec![
         ("svid.pem", chain.as_str(), PUBLIC),
         ("key.pem", key.as_str(), access.mode.unwrap_or(SECRET)),
         ("bundle.pem", bundle_pem, PUBLIC),
     ];
+    files.extend(further);
     let failed = |error: io::Error| {
         let remedy = "give a directory that this user may write, or remove what stands in the way";
         Failure::input(format!("the SVID was not written to {}", dir.display()), error.to_string(), remedy)
     };
     swap(dir, &files, access.owner, now).map_err(failed)?;
-    Ok(files.map(|(name, _, _)| dir.join(name)))
+    Ok(files.iter().map(|(name, _, _)| dir.join(name)).collect())
 }
 
 fn swap(dir: &Path, files: &[(&str, &str, u32)], owner: Option<(Uid, Gid)>, now: Timestamp) -> io::Result<()> {

@@ -143,7 +143,7 @@ impl Target {
             ));
         };
         if let Some(dir) = &self.write {
-            shown.written = write_files(dir, first, &shown.bundle_pem, &self.access, Clock::system().now())?.to_vec();
+            shown.written = write_files(dir, first, &shown.bundle_pem, &self.access, Clock::system().now())?;
         }
         Ok(Items { items: items.into_iter().map(|(_, shown)| shown).collect() })
     }

@@ -8,8 +8,8 @@ use mayfly_sdk::{
 };
 use tonic::Code;
 
-use super::rogue::Rogue;
 use super::*;
+use crate::rogue::Rogue;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()

@@ -25,6 +25,7 @@ mod machine;
 mod memory;
 mod renewals;
 mod report;
+mod tasks;
 
 use clap::Parser;
 
@@ -46,7 +47,7 @@ struct Args {
     /// Workloads with a connection each, for P5
     #[arg(long, default_value_t = 900)]
     workloads: usize,
-    /// Only this figure (P1 to P6)
+    /// Only this figure (P1 to P7)
     #[arg(long)]
     only: Option<String>,
     /// Write the figures to this file too, as JSON
@@ -78,6 +79,9 @@ fn main() {
     }
     if wanted("P6") {
         report.add(runtime.block_on(figures::p6(args.agents)));
+    }
+    if wanted("P7") {
+        report.add(runtime.block_on(tasks::p7(args.times, fdatasync_ms)));
     }
     if let Some(file) = args.json {
         std::fs::write(file, serde_json::to_vec_pretty(&report).unwrap()).unwrap();

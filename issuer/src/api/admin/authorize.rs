@@ -41,7 +41,7 @@ pub enum Reach {
 }
 
 /// The verb of each method, and its reach. A method that is not here may be called by nobody.
-pub const VERBS: [(&str, &str, Reach); 20] = [
+pub const VERBS: [(&str, &str, Reach); 23] = [
     ("ApplyEntries", "entry:apply", Reach::Objects),
     ("ListEntries", "entry:list", Reach::Objects),
     ("GetEntry", "entry:show", Reach::Objects),
@@ -60,6 +60,9 @@ pub const VERBS: [(&str, &str, Reach); 20] = [
     ("ListBundles", "bundle:list", Reach::Common),
     ("SetBundle", "bundle:set", Reach::Everything),
     ("DeleteBundle", "bundle:delete", Reach::Everything),
+    ("ListTasks", "task:list", Reach::Objects),
+    ("GetTask", "task:show", Reach::Objects),
+    ("SetTaskState", "task:set_state", Reach::Objects),
     ("TailLedger", "ledger:tail", Reach::Everything),
     ("GetStatus", "status:show", Reach::Common),
 ];

@@ -7,6 +7,8 @@ use crate::directory::Directory;
 
 /// The oldest and newest protocol version that this build speaks.
 const PROTOCOL: (u32, u32) = (1, 1);
+/// The feature of agents and issuers that know tasks.
+const TASKS: &str = "tasks";
 /// The longest build name, boot id or feature, bytes.
 const MAX_TEXT: usize = 128;
 /// The most features.
@@ -21,6 +23,8 @@ pub(super) struct Greeting {
     pub(super) build: String,
     /// Its clock minus ours, milliseconds.
     pub(super) skew_ms: i64,
+    /// Whether it wants to hear of tasks.
+    pub(super) tasks: bool,
 }
 
 /// Reads an agent's hello.
@@ -51,7 +55,8 @@ pub(super) fn read(hello: Option<Hello>, directory: &Directory) -> Result<Greeti
     if skew_ms.saturating_abs() > SKEW_WARNED_MS {
         tracing::warn!(skew_ms, build = hello.build, "an agent's clock differs from ours");
     }
-    Ok(Greeting { build: hello.build, skew_ms })
+    let tasks = hello.features.iter().any(|feature| feature == TASKS);
+    Ok(Greeting { build: hello.build, skew_ms, tasks })
 }
 
 /// This issuer's hello.
@@ -60,7 +65,7 @@ pub(super) fn own(directory: &Directory) -> Hello {
         build: concat!("mayfly-issuer/", env!("CARGO_PKG_VERSION")).to_owned(),
         protocol_min: PROTOCOL.0,
         protocol_max: PROTOCOL.1,
-        features: Vec::new(),
+        features: vec![TASKS.to_owned()],
         clock_ms: directory.clock().now_ms(),
         trust_domain: directory.trust_domain().to_string(),
         boot_id: String::new(),

@@ -140,7 +140,7 @@ impl Inner {
     }
 }
 
-fn read<W>(id: &Bytes, subject: Option<Subject>, wanted: Result<W, Refusal>) -> Result<Request<W>, Refusal> {
+pub(super) fn read<W>(id: &Bytes, subject: Option<Subject>, wanted: Result<W, Refusal>) -> Result<Request<W>, Refusal> {
     let subject = subject.ok_or_else(|| Refusal::new(Reason::InvalidArgument, "an item has no subject"))?;
     let instance = match subject.instance.len() {
         0 => None,

@@ -26,6 +26,7 @@ use crate::{
     registry::{NodeEntry, Sharing, Uid},
     store::{BundleRow, NodeRow},
     sync::session::{Changes, Pending, Session},
+    task::Watch,
 };
 
 /// How long the agent may take for its first message.
@@ -76,7 +77,8 @@ impl SyncStream<'_> {
         let session = directory.connect(self.node, self.held, greeting.build, greeting.skew_ms, stop);
         tracing::info!(node = %self.node.spiffe_id, build = session.build, "node in sync");
         self.inner.metrics.connected(directory.count_sessions());
-        let outcome = self.serve(&session, requests).await;
+        let tasks = greeting.tasks.then(|| self.inner.minter.tasks.watch(&self.node.spiffe_id));
+        let outcome = self.serve(&session, tasks.as_deref(), requests).await;
         directory.disconnect(&session);
         self.inner.metrics.connected(directory.count_sessions());
         tracing::info!(node = %self.node.spiffe_id, "node's sync ended");
@@ -87,7 +89,16 @@ impl SyncStream<'_> {
         outcome
     }
 
-    async fn serve(&mut self, session: &Arc<Session>, mut requests: Streaming<SyncRequest>) -> Result<(), Refusal> {
+    async fn serve(
+        &mut self,
+        session: &Arc<Session>,
+        tasks: Option<&Watch>,
+        mut requests: Streaming<SyncRequest>,
+    ) -> Result<(), Refusal> {
+        let news = async || match tasks {
+            Some(tasks) => tasks.next().await,
+            None => std::future::pending().await,
+        };
         self.send(sync_response::Message::Hello(SyncHello { hello: Some(hello::own(&self.inner.minter.directory)) }))
             .await?;
         loop {
@@ -97,6 +108,10 @@ impl SyncStream<'_> {
                     Pending::Everything => self.send_everything(session).await?,
                     Pending::Changes(changes) => self.send_changes(changes).await?,
                 },
+                news = news() => {
+                    let states = self.inner.task_states(&self.node.spiffe_id, news);
+                    self.send(sync_response::Message::Tasks(states)).await?;
+                }
                 request = requests.next() => match request {
                     None => return Ok(()),
                     Some(Err(status)) => return Err(Refusal::from_status(&status)),
@@ -248,6 +263,8 @@ fn wire_entry(entry: NodeEntry) -> Entry {
         expires_at: entry.expires_at.map_or(0, mayfly_sdk::Timestamp::unix_s),
         required_features: entry.required_features.iter().map(ToString::to_string).collect(),
         order: entry.order,
+        tasks: entry.tasks,
+        serves: entry.serves.iter().map(ToString::to_string).collect(),
     }
 }
 

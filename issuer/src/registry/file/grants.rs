@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::fields::Fields;
 use super::text::{self, invalid};
 use super::tree::Tree;
-use crate::registry::entry::{AdminGrant, Quotas, TaskGrant};
+use crate::registry::entry::{AdminGrant, AllowedDetails, Quotas, TaskGrant};
 use crate::registry::rules::Rules;
 
 /// The most bytes that an entry's claims have as JSON: they are in every token.
@@ -98,10 +98,11 @@ pub(super) fn admin(fields: &mut Fields<'_>, rules: &Rules) -> Box<[AdminGrant]>
 pub(super) fn task(fields: &mut Fields<'_>) -> Option<Box<TaskGrant>> {
     let tree = fields.take("task")?;
     let place = fields.place().key("task");
-    let known = ["audiences", "scopes", "delegable", "max_hops", "deadline"];
+    let known = ["audiences", "scopes", "authorization_details", "delegable", "max_hops", "deadline"];
     let mut task = Fields::open(tree, place, &known, fields.problems());
     let audiences = task.required_texts("audiences", MAX_ITEMS, text::resource_or_any);
     let scopes = task.texts("scopes", MAX_ITEMS, text::scope);
+    let authorization_details = details(&mut task);
     let delegable = task.texts("delegable", MAX_ITEMS, text::resource_or_any);
     let max_hops = task.integer("max_hops", 0, 16).and_then(|hops| u8::try_from(hops).ok());
     let deadline = task.ttl("deadline").and_then(|deadline| {
@@ -111,7 +112,18 @@ pub(super) fn task(fields: &mut Fields<'_>) -> Option<Box<TaskGrant>> {
         };
         task.keep("deadline", checked)
     });
-    Some(Box::new(TaskGrant { audiences, scopes, delegable, max_hops, deadline }))
+    Some(Box::new(TaskGrant { audiences, scopes, authorization_details, delegable, max_hops, deadline }))
+}
+
+/// `authorization_details`: details in the form of a grant, or `*` alone.
+fn details(task: &mut Fields<'_>) -> AllowedDetails {
+    let Some(tree) = task.take("authorization_details") else { return AllowedDetails::default() };
+    let read = match json(tree) {
+        Ok(Value::Array(list)) if list.len() <= MAX_ITEMS => AllowedDetails::try_from(list),
+        Ok(_) => Err(invalid(format!("a list of at most {MAX_ITEMS} details belongs here"))),
+        Err(refusal) => Err(refusal),
+    };
+    task.keep("authorization_details", read).unwrap_or_default()
 }
 
 /// `serves`: resource URIs; `*` only where the rules allow it.

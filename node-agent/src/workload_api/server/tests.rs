@@ -1,6 +1,8 @@
 //! Over the socket itself, as clients come.
 
 use hyper_util::rt::TokioIo;
+use mayfly_proto::node;
+use mayfly_proto::task::task_service_client::TaskServiceClient;
 use mayfly_proto::workload as wire;
 use mayfly_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use prost::Message as _;
@@ -95,6 +97,12 @@ async fn every_call_of_the_workload_api_needs_the_header_and_nothing_else_does()
         "/SpiffeWorkloadAPI/ValidateJWTSVID",
         "/SpiffeWorkloadAPI/FetchWITSVID",
         "/SpiffeWorkloadAPI/FetchWITBundles",
+        "/mayfly.task.v1.TaskService/Begin",
+        "/mayfly.task.v1.TaskService/Watch",
+        "/mayfly.task.v1.TaskService/Delegate",
+        "/mayfly.task.v1.TaskService/Complete",
+        "/mayfly.task.v1.TaskService/List",
+        "/mayfly.task.v1.TaskService/Validate",
     ] {
         assert_eq!(served.call(path, false).await, Code::InvalidArgument, "{path}");
     }
@@ -104,6 +112,30 @@ async fn every_call_of_the_workload_api_needs_the_header_and_nothing_else_does()
     let check = HealthCheckRequest { service: SERVICE.to_owned() };
     let health = HealthClient::new(served.channel.clone()).check(check).await.unwrap().into_inner();
     assert_eq!(health.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
+    served.halt().await;
+}
+
+#[tokio::test]
+async fn a_task_is_begun_and_watched_over_the_socket_for_whoever_connected() {
+    use mayfly_proto::task as tasks;
+    let served = served().await;
+    served.node.put(node::Entry { issuance: 2, tasks: true, ..entry("web") }).await;
+    let mut client = TaskServiceClient::new(served.channel.clone());
+    let wish = tasks::BeginRequest {
+        purpose: "to see".to_owned(),
+        grant: r#"{"audience": "https://files.example.org/"}"#.to_owned(),
+        ..tasks::BeginRequest::default()
+    };
+    let begun = client.begin(request(wish, true)).await.unwrap().into_inner();
+    let task = begun.task.unwrap();
+    let watched = tasks::WatchRequest { id: task.id.clone() };
+    let mut stream = client.watch(request(watched, true)).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().token, begun.token);
+    let done = tasks::CompleteRequest { id: task.id, failed: false };
+    client.complete(request(done, true)).await.unwrap();
+    assert_eq!(stream.message().await.unwrap().unwrap().task.unwrap().state, "completed");
+    let end = tokio::time::timeout(std::time::Duration::from_secs(20), stream.message()).await.expect("an end in time");
+    assert_eq!(end.unwrap(), None, "the stream ends with OK");
     served.halt().await;
 }
 
@@ -125,7 +157,8 @@ async fn reflection_lists_what_is_served_in_both_versions() {
     };
     let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     assert!(names.contains(&SERVICE.to_owned()), "{names:?}");
-    assert!(names.iter().all(|name| !name.starts_with("mayfly.")), "{names:?}");
+    let ours: Vec<_> = names.iter().filter(|name| name.starts_with("mayfly.")).collect();
+    assert_eq!(ours, [TASKS], "the protocol between node agents and issuers is not served here");
     let request = v1alpha::ServerReflectionRequest {
         host: String::new(),
         message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(

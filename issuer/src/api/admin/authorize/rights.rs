@@ -25,6 +25,13 @@ pub enum Object<'a> {
     },
     /// One node; nodes have no owner.
     Node(&'a SpiffeId),
+    /// A task of a workload.
+    Task {
+        /// Whose file its entry stands in; `None` if that is gone.
+        owner: Option<&'a str>,
+        /// Who holds it.
+        holder: &'a SpiffeId,
+    },
 }
 
 /// The grants that one SPIFFE ID holds at one moment.
@@ -106,6 +113,7 @@ fn reaches(grant: &AdminGrant, object: Object<'_>) -> bool {
         // Every rendering lies below the fixed prefix, or is it.
         Object::Entry { owner: of, spiffe_id } => owner(Some(of)) && prefix(Some(spiffe_id.fixed_prefix())),
         Object::Node(id) => owner(None) && prefix(Some(id.as_str())),
+        Object::Task { owner: of, holder } => owner(of) && prefix(Some(holder.as_str())),
     }
 }
 

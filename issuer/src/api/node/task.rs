@@ -1,0 +1,144 @@
+//! `BeginTask`, `RenewTask`, `EndTask` and `CheckTask`: of instances of the node that calls, and of no other.
+
+use mayfly_proto::node::{
+    BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, EndTaskRequest, EndTaskResponse, RenewTaskRequest, Subject,
+    Task as WireTask, TaskIssue, TaskOutcome, TaskStateChange, TaskStates,
+};
+use mayfly_sdk::task::{TaskState, Validator};
+use mayfly_sdk::{Reason, Refusal, Serial, SpiffeId, Ttl};
+use serde_json::Value;
+
+use super::{Inner, mint, renew::request_id};
+use crate::{
+    directory::facts,
+    mint::{BeginTask, Begun, RenewTask, Request},
+    registry::{MintRequest, Wanted},
+    store::NodeRow,
+    task::{By, Held, News},
+};
+
+impl Inner {
+    pub(super) async fn begin_task(&self, node: &NodeRow, request: BeginTaskRequest) -> Result<TaskIssue, Refusal> {
+        let max_hops = request.max_hops.map(u8::try_from).transpose();
+        let too_deep = |_| Refusal::new(Reason::InvalidArgument, "max_hops is 255 at the most");
+        let wanted = BeginTask {
+            svid: request.svid,
+            purpose: request.purpose,
+            grant: request.grant,
+            deadline: Some(Ttl::from_s(request.deadline_s)).filter(|deadline| !deadline.is_zero()),
+            max_hops: max_hops.map_err(too_deep)?,
+            may_act: request.may_act.map(|actors| actors.spiffe_ids),
+            detached: request.detached,
+            parent_token: Some(request.parent_token).filter(|token| !token.is_empty()),
+        };
+        let request = mint::read(&request.request_id, request.holder, Ok(wanted))?;
+        let begun = self.minter.begin_task(node, request).await?;
+        self.metrics.issued("task");
+        Ok(issue(begun))
+    }
+
+    pub(super) async fn renew_task(&self, node: &NodeRow, request: RenewTaskRequest) -> Result<TaskIssue, Refusal> {
+        let wanted = RenewTask { id: task_id(&request.id)?, svid: request.svid };
+        let request = mint::read(&request.request_id, request.holder, Ok(wanted))?;
+        let begun = self.minter.renew_task(node, request).await?;
+        self.metrics.issued("task");
+        Ok(issue(begun))
+    }
+
+    pub(super) async fn end_task(&self, node: &NodeRow, request: EndTaskRequest) -> Result<EndTaskResponse, Refusal> {
+        let outcome = match request.outcome() {
+            TaskOutcome::Completed => TaskState::Completed,
+            TaskOutcome::Failed => TaskState::Failed,
+            TaskOutcome::Abandoned => TaskState::Abandoned,
+            TaskOutcome::Unspecified => {
+                return Err(Refusal::new(Reason::InvalidArgument, "the outcome of a task is named when it ends"));
+            }
+        };
+        let (id, tasks) = (task_id(&request.id)?, &self.minter.tasks);
+        if tasks.get(id).is_none_or(|held| held.task.node != node.spiffe_id) {
+            return Err(Refusal::new(Reason::TaskUnknown, format!("no open task {id} of this node is known")));
+        }
+        let by =
+            By { node: Some(node.spiffe_id.clone()), request_id: Some(request_id(&request.request_id)?), actor: None };
+        let ended = tasks.set_state(id, outcome, by).await?;
+        Ok(EndTaskResponse { ended: ended.iter().map(Serial::to_string).collect() })
+    }
+
+    pub(super) fn check_task(&self, node: &NodeRow, request: CheckTaskRequest) -> Result<CheckTaskResponse, Refusal> {
+        let now = self.minter.directory.clock().now();
+        self.serves(node, request.service, &request.audience)?;
+        let keys = self.minter.task_keys();
+        // Asked of the issuer itself, a token is good until it ends and no longer.
+        let validator = Validator { audience: &request.audience, keys: &keys, sensitive: true };
+        let certificate = Some(&*request.peer_certificate).filter(|der| !der.is_empty());
+        let standing = |claims: &mayfly_sdk::task::TaskClaims| self.minter.tasks.standing(claims.task.id, now);
+        let claims = validator.inspect(&request.token, certificate, standing, now)?;
+        Ok(CheckTaskResponse { claims: Value::Object(claims.to_json()).to_string() })
+    }
+
+    /// Whether the service that asks is one of this audience, by its entry.
+    fn serves(&self, node: &NodeRow, service: Option<Subject>, audience: &str) -> Result<(), Refusal> {
+        let Request { entry, issuance, facts: asserted, .. } =
+            mint::read(&bytes::Bytes::from_static(&[0; 16]), service, Ok(()))?;
+        let facts = facts(node);
+        let request = MintRequest { node: &facts, entry, issuance, facts: &asserted, wanted: Wanted::X509 };
+        let directory = &self.minter.directory;
+        let now = directory.clock().now();
+        let consent = directory.with_registry(|registry| registry.authorize(&request, now))?;
+        let serves = &consent.entry.spec.extra().serves;
+        let any = matches!(&**serves, [only] if **only == *"*");
+        if any || serves.iter().any(|served| **served == *audience) {
+            return Ok(());
+        }
+        let what = format!("the entry {} does not serve {audience:?}", consent.entry.name());
+        Err(Refusal::new(Reason::AudienceNotServed, what))
+    }
+
+    /// What a node is told of its tasks.
+    pub(super) fn task_states(&self, node: &SpiffeId, news: News) -> TaskStates {
+        let change = |id: Serial, state: TaskState| TaskStateChange { id: id.to_string(), state: state.to_string() };
+        match news {
+            News::Whole => {
+                let held = self.minter.tasks.of_node(node);
+                TaskStates { whole: true, states: held.iter().map(|held| change(held.task.id, held.state)).collect() }
+            }
+            News::Changes(changes) => {
+                TaskStates { whole: false, states: changes.into_iter().map(|(id, state)| change(id, state)).collect() }
+            }
+        }
+    }
+}
+
+fn task_id(text: &str) -> Result<Serial, Refusal> {
+    let wrong = || Refusal::new(Reason::InvalidArgument, "the id of a task is 32 hexadecimal digits");
+    text.parse().ok().ok_or_else(wrong)
+}
+
+fn issue(begun: Begun) -> TaskIssue {
+    let Begun { held, issued } = begun;
+    TaskIssue {
+        task: Some(wire_task(&held)),
+        token: issued.credential.token,
+        lifetime_s: issued.lifetime_s,
+        renew_after_s: issued.renew_after_s,
+        jti: issued.serial.to_string(),
+    }
+}
+
+fn wire_task(held: &Held) -> WireTask {
+    let Held { task, state } = held;
+    WireTask {
+        id: task.id.to_string(),
+        root: task.root.to_string(),
+        parent: task.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+        state: state.to_string(),
+        purpose: task.purpose.to_string(),
+        deadline: task.deadline.unix_s(),
+        grant: Value::Object(task.grant.to_json()).to_string(),
+        subject: task.subject.to_string(),
+        spiffe_id: task.holder().map(|holder| holder.spiffe_id.to_string()).unwrap_or_default(),
+        hop: task.hop.into(),
+        max_hops: task.max_hops.into(),
+        detached: task.detached,
+    }
+}

@@ -1,0 +1,319 @@
+//! From a node's word to a task and its first token, and to every further one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mayfly_sdk::task::{
+    Actor, Binding, Grant, MAX_LIFE, Standing, Subject, TaskClaims, TaskKeys, TaskState, Wish, attenuate,
+};
+use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl};
+
+use super::{Authorized, Caller, Issued, Minter, Profile, Request, step};
+use crate::authority::{Authorities, SignedTask, TaskPlan};
+use crate::ledger::{Kind, Personal, Record};
+use crate::registry::{Authorization, MintRequest, Wanted};
+use crate::store::NodeRow;
+use crate::task::{Held, Task, allowed};
+
+/// The longest purpose, bytes.
+const MAX_PURPOSE: usize = 1024;
+/// The longest grant, bytes of JSON.
+const MAX_GRANT: usize = 16 * 1024;
+/// The most workloads in `may_act`.
+const MAX_MAY_ACT: usize = 64;
+/// A token that would live for less is not given out.
+const SHORTEST_TOKEN: Ttl = Ttl::from_s(5);
+
+/// What a node asks for when one of its workloads begins a task. Its word, not yet believed.
+#[derive(Clone)]
+pub struct BeginTask {
+    /// The X.509-SVID of the instance, DER, leaf first.
+    pub svid: Vec<Bytes>,
+    /// What for.
+    pub purpose: String,
+    /// What it is to be allowed, JSON.
+    pub grant: String,
+    /// How long; `None`: the default.
+    pub deadline: Option<Ttl>,
+    /// How deep it may be delegated; `None`: as deep as is allowed.
+    pub max_hops: Option<u8>,
+    /// Who may be the next holder, if that is to be limited.
+    pub may_act: Option<Vec<String>>,
+    /// Whether it outlives its instance.
+    pub detached: bool,
+    /// The token of the task above, where there is one.
+    pub parent_token: Option<String>,
+}
+
+/// What a node asks for when the token of a task is to be renewed, or bound to another certificate.
+#[derive(Debug)]
+pub struct RenewTask {
+    /// The task.
+    pub id: Serial,
+    /// The X.509-SVID that the instance has now, DER, leaf first.
+    pub svid: Vec<Bytes>,
+}
+
+/// A task and its newest token.
+#[derive(Debug)]
+pub struct Begun {
+    /// The task and how it stands.
+    pub held: Held,
+    /// The token, recorded.
+    pub issued: Issued<SignedTask>,
+}
+
+/// The holder of a task to be, as the issuer believes it.
+struct Holder {
+    consent: Authorization,
+    actor: Actor,
+    binding: Binding,
+    /// The end of what the token is bound to.
+    bound_until: Timestamp,
+}
+
+/// Task tokens: what they add to the steps that all credentials share.
+enum TaskProfile {}
+
+impl Profile for TaskProfile {
+    type Plan = TaskPlan;
+    type Credential = SignedTask;
+
+    async fn sign(authorities: &Authorities, plan: &TaskPlan) -> Result<SignedTask, Refusal> {
+        Ok(authorities.sign_task(plan).await?)
+    }
+
+    fn describe(token: &SignedTask, _: &TaskPlan) -> step::Description {
+        step::Description {
+            kind: Kind::TaskTokenIssued,
+            serial: token.jti,
+            spiffe_id: token.spiffe_id.clone(),
+            authority: token.authority.clone(),
+            key_sha256: None,
+            released_sha256: step::sha256(&[token.token.as_bytes()]),
+            not_after: token.not_after,
+        }
+    }
+}
+
+impl Minter {
+    /// Begins a task for a node's workload, and signs its first token. Both are recorded in one transaction.
+    ///
+    /// # Errors
+    /// The first rule that does not hold: [`Reason::TaskNotAllowed`], [`Reason::TaskExceedsEntry`], those of
+    /// [`attenuate`], and whatever keeps an identity from being minted.
+    pub async fn begin_task(&self, node: &NodeRow, request: Request<BeginTask>) -> Result<Begun, Refusal> {
+        let _turn = self.admission.enter(0).await?;
+        let facts = crate::directory::facts(node);
+        let caller = Caller { facts: &facts, now: self.directory.clock().now() };
+        let holder = self.holder(&caller, &request, &request.wanted.svid)?;
+        let task = self.plan(&caller, &request.wanted, &holder)?;
+        let request_id = request.request_id;
+        let begun = Record {
+            node: Some(task.node.clone()),
+            instance: Some(holder.actor.instance),
+            entry_uid: Some(task.entry.to_string().into()),
+            revision: Some(holder.consent.entry.revision),
+            request_id: Some(request_id),
+            released_sha256: Some(task.grant.digest()),
+            not_after: Some(task.deadline),
+            personal: Personal {
+                spiffe_id: Some(holder.actor.spiffe_id.clone()),
+                actor: Some(task.subject.to_string().into()),
+                detail: Some(Arc::clone(&task.purpose)),
+            },
+            ..Record::new(Kind::TaskBegun, task.id)
+        };
+        let plan = self.token(&task, &holder, caller.now)?;
+        let on_behalf =
+            step::OnBehalf::new(&caller, Some(holder.actor.instance), Arc::clone(&holder.consent.entry), request_id);
+        let signed =
+            Authorized::<TaskProfile> { plan, on_behalf }.sign(&self.authorities, self.directory.clock()).await?;
+        let (task, recorded) = signed.record_with(|record| self.tasks.begin(task, vec![begun, record])).await?;
+        Ok(Begun { held: Held { task, state: TaskState::Open }, issued: recorded.release() })
+    }
+
+    /// A fresh token of a task that is open, for the certificate that its instance has now.
+    ///
+    /// # Errors
+    /// [`Reason::TaskUnknown`] if it is not one of this node and instance, [`Reason::TaskEnded`],
+    /// [`Reason::TaskSuspended`], and whatever keeps an identity from being minted.
+    pub async fn renew_task(&self, node: &NodeRow, request: Request<RenewTask>) -> Result<Begun, Refusal> {
+        let _turn = self.admission.enter(0).await?;
+        let facts = crate::directory::facts(node);
+        let caller = Caller { facts: &facts, now: self.directory.clock().now() };
+        let id = request.wanted.id;
+        let unknown = || Refusal::new(Reason::TaskUnknown, format!("no open task {id} of this instance is known"));
+        let held = self.tasks.get(id).filter(|held| held.task.node == node.spiffe_id).ok_or_else(unknown)?;
+        let holder = self.holder(&caller, &request, &request.wanted.svid)?;
+        if held.task.holder() != Some(&holder.actor) || held.task.entry != holder.consent.entry.uid {
+            return Err(unknown());
+        }
+        // The entry may have been changed since: what it no longer allows is not renewed.
+        allowed::grant(&holder.consent.entry, &held.task.grant)?;
+        match self.tasks.standing(id, caller.now) {
+            Standing::Open => {}
+            Standing::Suspended => {
+                return Err(Refusal::new(Reason::TaskSuspended, format!("the task {id} is suspended")));
+            }
+            _ => return Err(Refusal::new(Reason::TaskEnded, format!("the task {id} has ended"))),
+        }
+        let plan = self.token(&held.task, &holder, caller.now)?;
+        let entry = Arc::clone(&holder.consent.entry);
+        let on_behalf = step::OnBehalf::new(&caller, Some(holder.actor.instance), entry, request.request_id);
+        let signed =
+            Authorized::<TaskProfile> { plan, on_behalf }.sign(&self.authorities, self.directory.clock()).await?;
+        let ((), recorded) =
+            signed.record_with(|record| async { Ok(self.directory.record(vec![record]).await?) }).await?;
+        Ok(Begun { held, issued: recorded.release() })
+    }
+
+    /// Whose task it is to be: the entry serves this node, the SVID is one of ours for the same identity.
+    fn holder<W>(&self, caller: &Caller<'_>, request: &Request<W>, svid: &[Bytes]) -> Result<Holder, Refusal> {
+        let mint = MintRequest {
+            node: caller.facts,
+            entry: request.entry,
+            issuance: request.issuance,
+            facts: &request.facts,
+            wanted: Wanted::X509,
+        };
+        let consent = self.directory.with_registry(|registry| registry.authorize(&mint, caller.now))?;
+        allowed::part(&consent.entry)?;
+        let instance: InstanceId = request
+            .instance
+            .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "a task is of one instance, and none is named"))?;
+        let svid = self.verified.verify(svid, &self.authorities, caller.now)?;
+        if svid.spiffe_id != consent.spiffe_id {
+            let what = format!("the X.509-SVID is of {}, and the task of {}", svid.spiffe_id, consent.spiffe_id);
+            return Err(Refusal::new(Reason::TaskTokenNotBound, what));
+        }
+        let binding = Binding::Certificate(svid.thumbprint);
+        let actor = Actor { spiffe_id: consent.spiffe_id.clone(), instance };
+        Ok(Holder { consent, actor, binding, bound_until: svid.valid_until })
+    }
+
+    /// What the task is to be, if it may be that.
+    fn plan(&self, caller: &Caller<'_>, wish: &BeginTask, holder: &Holder) -> Result<Task, Refusal> {
+        let entry = &holder.consent.entry;
+        if wish.purpose.is_empty() || wish.purpose.len() > MAX_PURPOSE || wish.purpose.contains(char::is_control) {
+            let what = "the purpose of a task is 1 to 1,024 bytes of text in one line";
+            return Err(Refusal::new(Reason::InvalidArgument, what));
+        }
+        let too_long = || Refusal::new(Reason::InvalidGrant, "a grant is at most 16 KiB of JSON");
+        let grant = Some(wish.grant.as_bytes()).filter(|json| json.len() <= MAX_GRANT).ok_or_else(too_long)?;
+        let grant = Grant::from_json(grant).map_err(Refusal::from)?;
+        let may_act = wish.may_act.as_deref().map(may_act).transpose()?;
+        allowed::grant(entry, &grant)?;
+        let id = Serial::generate(self.directory.clock().now_ms())?;
+        let begun_at = caller.now;
+        let evidence = evidence(caller, holder);
+        let task = Task {
+            id,
+            root: id,
+            parent: None,
+            parent_digest: None,
+            node: caller.facts.spiffe_id.clone(),
+            entry: entry.uid,
+            subject: Subject::Workload(holder.actor.spiffe_id.clone()),
+            chain: vec![holder.actor.clone()],
+            grant,
+            may_act,
+            purpose: wish.purpose.as_str().into(),
+            begun_at,
+            deadline: begun_at,
+            hop: 0,
+            max_hops: 0,
+            detached: wish.detached,
+            evidence,
+        };
+        match &wish.parent_token {
+            None => {
+                let bounds = allowed::bounds(entry, wish.deadline, wish.max_hops, self.tasks.limits())?;
+                let max_hops = bounds.max_hops.unwrap_or_default();
+                Ok(Task { deadline: begun_at.saturating_add(bounds.deadline), max_hops, ..task })
+            }
+            Some(token) => self.below(token, wish, holder, task),
+        }
+    }
+
+    /// The task below another one, which its token shows.
+    fn below(&self, token: &str, wish: &BeginTask, holder: &Holder, task: Task) -> Result<Task, Refusal> {
+        let claims = self.task_keys().read(token, task.begun_at).map_err(Refusal::from)?;
+        let gone = || Refusal::new(Reason::ParentNotOpen, "the task above has ended");
+        let parent = self.tasks.get(claims.task.id).ok_or_else(gone)?;
+        let deadline = match wish.deadline {
+            // How long a task may last at all is the entry's to say; the rest is up to the task above.
+            Some(asked) => {
+                let bounds = allowed::bounds(&holder.consent.entry, Some(asked), None, self.tasks.limits())?;
+                task.begun_at.saturating_add(bounds.deadline)
+            }
+            None => parent.task.deadline,
+        };
+        let wanted = Wish { grant: &task.grant, deadline, max_hops: wish.max_hops, caller: &holder.actor };
+        let link = attenuate(&parent.as_parent(), &wanted, task.begun_at)?;
+        let above = &parent.task;
+        let mut chain = above.chain.clone();
+        chain.push(holder.actor.clone());
+        Ok(Task {
+            root: above.root,
+            parent: Some(above.id),
+            parent_digest: Some(above.grant.digest()),
+            subject: above.subject.clone(),
+            chain,
+            deadline,
+            hop: link.hop,
+            max_hops: link.max_hops,
+            ..task
+        })
+    }
+
+    fn token(&self, task: &Task, holder: &Holder, now: Timestamp) -> Result<TaskPlan, Refusal> {
+        let life = self.tasks.limits().token.min(MAX_LIFE);
+        let expires_at = now.saturating_add(life).min(task.deadline).min(holder.bound_until);
+        if expires_at.remaining(now) < SHORTEST_TOKEN {
+            let what = "the token would live for less than 5 s: the task or the X.509-SVID is about to end";
+            return Err(Refusal::new(Reason::Expired, what));
+        }
+        let claims = TaskClaims {
+            issuer: self.task_iss.to_string(),
+            subject: task.subject.clone(),
+            chain: task.chain.clone(),
+            may_act: task.may_act.clone(),
+            grant: task.grant.clone(),
+            binding: holder.binding,
+            issued_at: now,
+            expires_at,
+            jti: Serial::generate(self.directory.clock().now_ms())?,
+            task: task.link(),
+            parent_digest: task.parent_digest,
+            evidence: task.evidence,
+            status: None,
+        };
+        Ok(TaskPlan { claims })
+    }
+
+    /// The keys that task tokens of this trust domain are verified by.
+    #[must_use]
+    pub fn task_keys(&self) -> TaskKeys {
+        TaskKeys::new(&*self.task_iss, self.authorities.snapshot().task_keys().iter().cloned())
+    }
+}
+
+fn may_act(ids: &[String]) -> Result<BTreeSet<SpiffeId>, Refusal> {
+    if ids.len() > MAX_MAY_ACT {
+        return Err(Refusal::new(Reason::InvalidArgument, "at most 64 workloads are named as those that may act next"));
+    }
+    ids.iter().map(|id| Ok(id.parse::<SpiffeId>()?)).collect()
+}
+
+/// What the decision rested on, as one digest.
+fn evidence(caller: &Caller<'_>, holder: &Holder) -> [u8; 32] {
+    let entry = &holder.consent.entry;
+    let revision = entry.revision;
+    let text = format!(
+        "mayfly task evidence v1\nentry {} {} {}\nnode {}\ninstance {}\npolicy none\n",
+        entry.uid, revision.epoch, revision.n, caller.facts.spiffe_id, holder.actor.instance
+    );
+    step::sha256(&[text.as_bytes()])
+}

@@ -1,0 +1,346 @@
+//! Every task that has not ended, from memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use mayfly_sdk::task::{Standing, TaskState};
+use mayfly_sdk::{Clock, InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::held::{Held, Task};
+use super::watch::Watch;
+use crate::ledger::{Personal, Record, RequestId};
+use crate::store::{BeginTask, MoveTask, Moved, Store, TaskBegin, TaskRow, kind_of};
+
+/// How often it is looked which deadlines have passed.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Tasks that expire in one sweep; the next ones follow at once.
+const EXPIRED_AT_A_TIME: usize = 256;
+/// Tasks that are looked at under one lock.
+const LOOKED_AT: usize = 1000;
+/// How many sweeps lie between two that forget what ended long ago.
+const FORGET_EVERY: u32 = 60;
+
+/// How many tasks there may be, and how long they may last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most tasks that one instance may have open at a time.
+    pub per_instance: usize,
+    /// The most tasks that one root may have below it.
+    pub per_root: usize,
+    /// How long a task may last where nobody says.
+    pub deadline: Ttl,
+    /// How long any task may last.
+    pub longest_deadline: Ttl,
+    /// How long a token lives.
+    pub token: Ttl,
+}
+
+/// The tasks of the trust domain. Shared behind an `Arc`.
+pub struct Tasks {
+    store: Store,
+    clock: Clock,
+    limits: Limits,
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    tasks: BTreeMap<Serial, Held>,
+    by_node: HashMap<SpiffeId, HashSet<Serial>>,
+    deadlines: BTreeSet<(Timestamp, Serial)>,
+    /// Of each instance with open tasks, how many; begun ones and those that are just being begun.
+    of_instance: HashMap<InstanceId, usize>,
+    /// Of each root with tasks below it, how many there are.
+    below: HashMap<Serial, usize>,
+    watches: HashMap<SpiffeId, Weak<Watch>>,
+}
+
+/// Room for one task, given back unless it is used.
+struct Place {
+    table: Arc<Mutex<Table>>,
+    task: Option<Arc<Task>>,
+}
+
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tasks").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Tasks {
+    /// The tasks that the store holds.
+    ///
+    /// # Errors
+    /// [`Reason::StoreCorrupt`].
+    pub fn load(rows: Vec<TaskRow>, store: Store, clock: Clock, limits: Limits) -> Result<Self, Refusal> {
+        let mut table = Table::default();
+        for row in rows {
+            let held = Held::try_from(row)?;
+            table.reserve(&held.task);
+            table.insert(held);
+        }
+        Ok(Self { store, clock, limits, table: Arc::new(Mutex::new(table)) })
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A task that has not ended.
+    #[must_use]
+    pub fn get(&self, id: Serial) -> Option<Held> {
+        self.table.lock().tasks.get(&id).cloned()
+    }
+
+    /// A task, whether it has ended or not, as long as the store remembers it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn find(&self, id: Serial) -> Result<Option<Held>, Refusal> {
+        match self.get(id) {
+            Some(held) => Ok(Some(held)),
+            None => self.store.task(id).await?.map(Held::try_from).transpose(),
+        }
+    }
+
+    /// At most `size` of the tasks that have not ended and are wanted, the oldest first, those after `after` only.
+    #[must_use]
+    pub fn after(&self, after: Option<Serial>, size: usize, wanted: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let (mut from, mut found) = (after.map_or(Bound::Unbounded, Bound::Excluded), Vec::new());
+        loop {
+            // A few at a time: whoever begins a task does not wait until a million were looked at.
+            let some: Vec<_> = self
+                .table
+                .lock()
+                .tasks
+                .range((from, Bound::Unbounded))
+                .take(LOOKED_AT)
+                .map(|(_, held)| held.clone())
+                .collect();
+            let Some(last) = some.last() else { return found };
+            from = Bound::Excluded(last.task.id);
+            for held in some {
+                if found.len() == size {
+                    return found;
+                }
+                if wanted(&held) {
+                    found.push(held);
+                }
+            }
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.table.lock().tasks.len()
+    }
+
+    /// How a task stands at this moment, for whoever was shown a token of it.
+    #[must_use]
+    pub fn standing(&self, id: Serial, now: Timestamp) -> Standing {
+        match self.get(id) {
+            Some(held) if held.task.deadline <= now => Standing::Ended,
+            Some(held) if held.state == TaskState::Open => Standing::Open,
+            Some(_) => Standing::Suspended,
+            None => Standing::Ended,
+        }
+    }
+
+    /// Every task of a node's instances that has not ended.
+    #[must_use]
+    pub fn of_node(&self, node: &SpiffeId) -> Vec<Held> {
+        let table = self.table.lock();
+        let ids = table.by_node.get(node).into_iter().flatten();
+        ids.filter_map(|id| table.tasks.get(id).cloned()).collect()
+    }
+
+    /// A stream of this node, to be told what becomes of its tasks; an older one is told no more.
+    #[must_use]
+    pub fn watch(&self, node: &SpiffeId) -> Arc<Watch> {
+        let watch = Arc::new(Watch::new());
+        self.table.lock().watches.insert(node.clone(), Arc::downgrade(&watch));
+        watch
+    }
+
+    /// Begins a task: durable with its records, then known, whether or not whoever asked still waits.
+    ///
+    /// # Errors
+    /// [`Reason::TaskQuota`], [`Reason::ParentNotOpen`], or what the store says.
+    pub(crate) async fn begin(&self, task: Task, records: Vec<Record>) -> Result<Arc<Task>, Refusal> {
+        let task = Arc::new(task);
+        let place = self.reserve(&task)?;
+        let wanted = BeginTask { task: task.row(TaskState::Open), records };
+        let outcome = self.store.begin_task(wanted, move |outcome| match outcome {
+            TaskBegin::Begun => place.fill(),
+            TaskBegin::ParentNotOpen => drop(place),
+        });
+        match outcome.await? {
+            TaskBegin::Begun => Ok(task),
+            TaskBegin::ParentNotOpen => Err(Refusal::new(Reason::ParentNotOpen, "the task above is not open any more")),
+        }
+    }
+
+    fn reserve(&self, task: &Arc<Task>) -> Result<Place, Refusal> {
+        let mut table = self.table.lock();
+        let Limits { per_instance, per_root, .. } = self.limits;
+        let open = task.instance().and_then(|instance| table.of_instance.get(&instance)).copied();
+        if open.unwrap_or_default() >= per_instance {
+            let what = format!("the instance has {per_instance} open tasks already");
+            return Err(Refusal::new(Reason::TaskQuota, what));
+        }
+        if task.parent.is_some() && table.below.get(&task.root).copied().unwrap_or_default() >= per_root {
+            let what = format!("the root task {} has {per_root} tasks below it already", task.root);
+            return Err(Refusal::new(Reason::TaskQuota, what));
+        }
+        table.reserve(task);
+        Ok(Place { table: Arc::clone(&self.table), task: Some(Arc::clone(task)) })
+    }
+
+    /// Moves a task, and what is below it, to another state. The tasks that this changed, none if it stood there already
+    /// or has ended.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn set_state(&self, id: Serial, to: TaskState, by: By) -> Result<Vec<Serial>, Refusal> {
+        let record = Record {
+            node: by.node,
+            request_id: by.request_id,
+            personal: Personal { actor: by.actor, ..Personal::default() },
+            ..Record::new(kind_of(to), Serial::generate(self.clock.now_ms())?)
+        };
+        let table = Arc::clone(&self.table);
+        let change = MoveTask { id, to, record };
+        let moved = self.store.move_task(change, move |moved| table.lock().follow(moved)).await?;
+        Ok(moved.into_iter().filter(|task| task.changed).map(|task| task.id).collect())
+    }
+
+    /// Ends what has passed its deadline, and forgets what ended long ago, until `stop` is cancelled.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut sweeps = 0_u32;
+        loop {
+            let more = self.expire().await;
+            if sweeps.is_multiple_of(FORGET_EVERY)
+                && let Err(error) = self.store.forget_tasks().await
+            {
+                tracing::warn!(reason = error.reason().code(), "tasks that ended long ago were not forgotten");
+            }
+            sweeps = sweeps.wrapping_add(1);
+            let pause = if more { Duration::ZERO } else { SWEEP };
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Whether more are due.
+    async fn expire(&self) -> bool {
+        let now = self.clock.now();
+        let due: Vec<_> = {
+            let table = self.table.lock();
+            table.deadlines.iter().take_while(|(at, _)| *at <= now).take(EXPIRED_AT_A_TIME).map(|(_, id)| *id).collect()
+        };
+        let more = due.len() == EXPIRED_AT_A_TIME;
+        for id in due {
+            if let Err(refusal) = self.set_state(id, TaskState::Expired, By::default()).await {
+                tracing::warn!(task = %id, reason = refusal.reason.code(), "a task past its deadline was not ended");
+                return false;
+            }
+        }
+        more
+    }
+}
+
+/// Who moves a task: recorded with it.
+#[derive(Debug, Clone, Default)]
+pub struct By {
+    /// The node that asked.
+    pub node: Option<SpiffeId>,
+    /// What it called its request.
+    pub request_id: Option<RequestId>,
+    /// Who asked, where that is not a node.
+    pub actor: Option<Arc<str>>,
+}
+
+impl Table {
+    fn reserve(&mut self, task: &Task) {
+        if let Some(instance) = task.instance() {
+            *self.of_instance.entry(instance).or_default() += 1;
+        }
+        if task.parent.is_some() {
+            *self.below.entry(task.root).or_default() += 1;
+        }
+    }
+
+    fn give_back(&mut self, task: &Task) {
+        fn one_less<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+            if let Some(count) = counts.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(key);
+                }
+            }
+        }
+        if let Some(instance) = task.instance() {
+            one_less(&mut self.of_instance, &instance);
+        }
+        if task.parent.is_some() {
+            one_less(&mut self.below, &task.root);
+        }
+    }
+
+    fn insert(&mut self, held: Held) {
+        let task = &held.task;
+        self.by_node.entry(task.node.clone()).or_default().insert(task.id);
+        self.deadlines.insert((task.deadline, task.id));
+        self.tasks.insert(task.id, held);
+    }
+
+    /// What the store has made durable.
+    fn follow(&mut self, moved: &[Moved]) {
+        for Moved { id, state, .. } in moved {
+            let Some(held) = self.tasks.get_mut(id) else { continue };
+            if held.state == *state {
+                continue;
+            }
+            held.state = *state;
+            if let Some(watch) = self.watches.get(&held.task.node).and_then(Weak::upgrade) {
+                watch.tell(*id, *state);
+            }
+            if state.is_final()
+                && let Some(Held { task, .. }) = self.tasks.remove(id)
+            {
+                self.deadlines.remove(&(task.deadline, task.id));
+                if let Some(of_node) = self.by_node.get_mut(&task.node) {
+                    of_node.remove(id);
+                    if of_node.is_empty() {
+                        self.by_node.remove(&task.node);
+                    }
+                }
+                self.give_back(&task);
+            }
+        }
+    }
+}
+
+impl Place {
+    fn fill(mut self) {
+        if let Some(task) = self.task.take() {
+            self.table.lock().insert(Held { task, state: TaskState::Open });
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            self.table.lock().give_back(&task);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Where others find the keys that verify our tokens: two authorization servers, two sets of keys, none in both, so that who does not
+//! look at `typ` takes no JWT-SVID for an access token.
+//!
+//! ```text
+//! https://HOST/svid   JWT-SVIDs    OpenID discovery, appended:     /svid/.well-known/openid-configuration
+//! https://HOST/task   task tokens  RFC 8414 metadata, inserted:    /.well-known/oauth-authorization-server/task
+//! ```
+
+use mayfly_sdk::{PublicKey, Revision, jwk, jws::JwsAlgorithm};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::document::Document;
+use crate::authority::{Authorities, Snapshot};
+
+const SVID_METADATA: &str = "/svid/.well-known/openid-configuration";
+const SVID_KEYS: &str = "/svid/jwks.json";
+const TASK_METADATA: &str = "/.well-known/oauth-authorization-server/task";
+const TASK_KEYS: &str = "/task/jwks.json";
+
+/// The documents, made once for each change of the keys.
+pub(super) struct Discovery {
+    authorities: Authorities,
+    /// `https://HOST`.
+    url: String,
+    made: Mutex<Option<(Revision, Made)>>,
+}
+
+#[derive(Clone)]
+struct Made {
+    svid_metadata: Document,
+    svid_keys: Document,
+    task_metadata: Document,
+    task_keys: Document,
+}
+
+impl std::fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Discovery").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Discovery {
+    /// Of the issuer at this URL, which has no path.
+    pub(super) fn new(authorities: Authorities, url: &str) -> Self {
+        Self { authorities, url: url.trim_end_matches('/').to_owned(), made: Mutex::new(None) }
+    }
+
+    /// The document at a path.
+    pub(super) fn at(&self, path: &str) -> Option<Document> {
+        let pick: fn(Made) -> Document = match path {
+            SVID_METADATA => |made| made.svid_metadata,
+            SVID_KEYS => |made| made.svid_keys,
+            TASK_METADATA => |made| made.task_metadata,
+            TASK_KEYS => |made| made.task_keys,
+            _ => return None,
+        };
+        let snapshot = self.authorities.snapshot();
+        let mut made = self.made.lock();
+        if let Some((_, made)) = made.as_ref().filter(|(revision, _)| *revision == snapshot.revision()) {
+            return Some(pick(made.clone()));
+        }
+        let fresh = self.make(&snapshot);
+        *made = Some((snapshot.revision(), fresh.clone()));
+        Some(pick(fresh))
+    }
+
+    fn make(&self, snapshot: &Snapshot) -> Made {
+        let url = &self.url;
+        let svid_keys: Vec<_> =
+            snapshot.bundle().bundle().jwt.authorities().iter().map(|key| key.public_key().clone()).collect();
+        Made {
+            // As OpenID Connect Discovery 1.0 demands it; nobody logs in here, so that there is no endpoint to send people to.
+            svid_metadata: document(&json!({
+                "issuer": format!("{url}/svid"),
+                "jwks_uri": format!("{url}{SVID_KEYS}"),
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": algorithms(&svid_keys),
+            })),
+            svid_keys: document(&jwks(&svid_keys)),
+            task_metadata: document(&json!({
+                "issuer": format!("{url}/task"),
+                "jwks_uri": format!("{url}{TASK_KEYS}"),
+                "response_types_supported": [],
+                "grant_types_supported": [],
+                "authorization_details_types_supported": ["mcp_tool", "resource"],
+            })),
+            task_keys: document(&jwks(snapshot.task_keys())),
+        }
+    }
+}
+
+fn document(value: &Value) -> Document {
+    Document::new(value.to_string())
+}
+
+/// A JWK set (RFC 7517 5) of keys that verify signatures, each under its thumbprint.
+fn jwks(keys: &[PublicKey]) -> Value {
+    let keys = keys.iter().filter_map(|key| {
+        let mut members = jwk::members(key);
+        members.insert("kid".to_owned(), json!(jwk::thumbprint(key)));
+        members.insert("use".to_owned(), json!("sig"));
+        members.insert("alg".to_owned(), json!(JwsAlgorithm::for_key(key.key_type())?.name()));
+        Some(Value::Object(members))
+    });
+    json!({"keys": keys.collect::<Vec<_>>()})
+}
+
+fn algorithms(keys: &[PublicKey]) -> Vec<&'static str> {
+    let mut names: Vec<_> = keys.iter().filter_map(|key| Some(JwsAlgorithm::for_key(key.key_type())?.name())).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}

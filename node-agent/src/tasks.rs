@@ -1,0 +1,346 @@
+//! The tasks of this node's workloads: begun at the issuer for the instance that asks, their tokens kept fresh while the tasks are open.
+//!
+//! ```text
+//! Begin, Delegate ─> Tasks ─BeginTask─> issuer ─> HeldTask ─watch─> Watch streams
+//!                      │                             ^ ^ ^
+//!     Keeper ──────────┴─ one renewal for each task ─┘ │ └── an instance has ended: abandoned
+//!                                     TaskStates ──────┘
+//! ```
+//!
+//! - A token is bound to the X.509-SVID that its instance has. When that one is replaced the task is bound anew, and whoever watches gets the
+//!   token and what it is bound to in one message. What was handed out before stays good until it ends.
+//! - A failed renewal changes nothing: the token that is held stays until its end, and watchers are told when that is near.
+//! - A detached task outlives the instance that began it: its SVID goes on being renewed here until the task has ended.
+//! - What the issuer says of a task's state counts, and so does what has happened here: a task that has ended never opens again.
+//!
+//! Tasks are not kept over a restart of the agent: it cannot renew the tokens of tasks that were begun before.
+
+mod accept;
+mod calls;
+mod held;
+mod keeper;
+mod renewal;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use mayfly_proto::node;
+use mayfly_sdk::task::TaskState;
+use mayfly_sdk::{Clock, InstanceId, Reason, Refusal};
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tonic::Status;
+
+pub(crate) use self::held::{HeldTask, Owner, Standing};
+pub(crate) use self::keeper::Keeper;
+use crate::holdings::Holdings;
+use crate::identity::{Held, Identities, Lease, MintCounters, X509};
+use crate::link::{LinkStatus, LinkView, NodeClient, TaskNews};
+use crate::workload::HeldProcess;
+
+/// What this agent says of itself, and what an entry may require.
+pub(crate) const FEATURE: &str = "tasks";
+
+/// Open tasks of one instance, and of all instances of one user. The issuer has a quota of its own, which is lower unless an operator has raised it.
+const MOST_OF_INSTANCE: usize = 256;
+const MOST_OF_USER: usize = 2_048;
+/// Renewals and ends that are under way at a time.
+const MOST_IN_FLIGHT: usize = 16;
+/// States of tasks whose begin is not answered yet.
+const MOST_EARLY: usize = 1_024;
+
+type Job = BoxFuture<'static, ()>;
+
+/// The tasks that this agent holds.
+#[derive(Debug, Clone)]
+pub(crate) struct Tasks(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    issuer: watch::Receiver<Option<NodeClient>>,
+    holdings: watch::Receiver<Holdings>,
+    status: watch::Receiver<LinkStatus>,
+    identities: Identities,
+    turns: Semaphore,
+    counters: MintCounters,
+    jobs: mpsc::UnboundedSender<Job>,
+    clock: Clock,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By id; one that has ended stays for a moment.
+    held: HashMap<Arc<str>, Arc<HeldTask>>,
+    /// Begins that are not answered yet, and what the issuer has said meanwhile of tasks that are not held.
+    beginning: usize,
+    early: HashMap<String, TaskState>,
+    /// Instances that have ended, and whose detached tasks have not.
+    survived: HashSet<InstanceId>,
+}
+
+/// What a begin needs beyond the caller's wish.
+pub(crate) struct Beginner {
+    pub(crate) owner: Owner,
+    /// The process itself.
+    pub(crate) process: Arc<HeldProcess>,
+    /// Keeps the instance's X.509-SVID renewed.
+    pub(crate) lease: Lease<X509>,
+    /// The one to bind the first token to.
+    pub(crate) svid: Arc<Held<X509>>,
+}
+
+impl Tasks {
+    /// A table, and what works behind it.
+    pub(crate) fn new(
+        link: &LinkView,
+        identities: &Identities,
+        news: mpsc::UnboundedReceiver<TaskNews>,
+        clock: &Clock,
+    ) -> (Self, Keeper) {
+        let (sender, jobs) = mpsc::unbounded_channel();
+        let tasks = Self(Arc::new(Shared {
+            table: Mutex::default(),
+            issuer: link.issuer.clone(),
+            holdings: link.holdings.clone(),
+            status: link.status.clone(),
+            identities: identities.clone(),
+            turns: Semaphore::new(MOST_IN_FLIGHT),
+            counters: MintCounters::default(),
+            jobs: sender,
+            clock: clock.clone(),
+        }));
+        let keeper = Keeper::new(tasks.clone(), jobs, news);
+        (tasks, keeper)
+    }
+
+    /// Begins a task. `wish`: the request without what says who asks. If whoever asks goes away meanwhile, the task is ended again.
+    ///
+    /// # Errors
+    /// What the issuer says, in its words; [`Reason::TaskQuota`]: too many tasks are open.
+    pub(crate) async fn begin(
+        &self,
+        beginner: Beginner,
+        wish: node::BeginTaskRequest,
+    ) -> Result<Arc<HeldTask>, Status> {
+        self.has_room(&beginner.owner)?;
+        let (answer, answered) = oneshot::channel();
+        let tasks = self.clone();
+        // By itself, so that a caller that goes away does not leave a task at the issuer that nobody here knows of.
+        self.job(async move {
+            let begun = tasks.begin_now(beginner, wish).await;
+            if let Err(Ok(unwanted)) = answer.send(begun) {
+                tasks.abandon(unwanted).await;
+            }
+        });
+        answered.await.map_err(|_dropped| Refusal::new(Reason::ShuttingDown, "the node agent is shutting down"))?
+    }
+
+    async fn begin_now(&self, beginner: Beginner, wish: node::BeginTaskRequest) -> Result<Arc<HeldTask>, Status> {
+        let Beginner { owner, process, lease, svid } = beginner;
+        let _beginning = Beginning::note(self);
+        let begun = self.begin_task(&lease, &svid, wish).await;
+        let begun = begun.and_then(|issue| Ok(accept::begun(issue, &owner, svid, &self.0.clock)?));
+        let counters = &self.0.counters;
+        if begun.is_ok() {
+            counters.minted.inc()
+        } else {
+            counters.failed.inc()
+        };
+        let (task, bound) = begun?;
+        let held = Arc::new(HeldTask::new(owner, task, bound, self.issuer_now_ms(), &self.0.clock));
+        let early = {
+            let mut table = self.0.table.lock();
+            table.held.insert(Arc::clone(held.id()), Arc::clone(&held));
+            table.early.remove(held.id().as_ref())
+        };
+        if let Some(state) = early {
+            held.set_state(state);
+        }
+        tracing::info!(task = %held.id(), spiffe_id = held.owner().spiffe_id, "a task was begun");
+        self.job(self.clone().keep(Arc::clone(&held), lease));
+        // Its death may have been reported before the task was held.
+        if !process.alive() {
+            self.instance_ended(held.owner().instance);
+        }
+        Ok(held)
+    }
+
+    /// Tokens that were minted, renewed, or refused.
+    pub(crate) fn counters(&self) -> &MintCounters {
+        &self.0.counters
+    }
+
+    /// How many tasks have not ended.
+    pub(crate) fn count(&self) -> usize {
+        self.0.table.lock().held.values().filter(|task| !task.state().is_final()).count()
+    }
+
+    /// The task with this id, also for a moment after its end.
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<HeldTask>> {
+        self.0.table.lock().held.get(id).cloned()
+    }
+
+    /// Every task that has not ended, in the order of their ids, which is that of their begins.
+    pub(crate) fn open(&self) -> Vec<Arc<HeldTask>> {
+        let mut open: Vec<_> =
+            self.0.table.lock().held.values().filter(|task| !task.state().is_final()).cloned().collect();
+        open.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        open
+    }
+
+    /// Ends a task as its holder says. The ids of all that this ended; none where it had ended before.
+    ///
+    /// # Errors
+    /// What the issuer says, in its words.
+    pub(crate) async fn complete(&self, task: &HeldTask, failed: bool) -> Result<Vec<String>, Status> {
+        if task.state().is_final() {
+            return Ok(Vec::new());
+        }
+        let (outcome, state) = if failed {
+            (node::TaskOutcome::Failed, TaskState::Failed)
+        } else {
+            (node::TaskOutcome::Completed, TaskState::Completed)
+        };
+        match self.end_task(task.id(), outcome).await {
+            Ok(ended) => {
+                task.set_state(state);
+                Ok(ended)
+            }
+            Err(status) if calls::is_gone(&Refusal::from_status(&status)) => {
+                // It ended a moment ago, and nobody here has heard how.
+                task.set_state(TaskState::Revoked);
+                Ok(Vec::new())
+            }
+            Err(status) => Err(status),
+        }
+    }
+
+    /// An instance has ended: its tasks are abandoned, but for those that were begun as detached.
+    pub(crate) fn instance_ended(&self, instance: InstanceId) {
+        let (mut abandoned, mut survives) = (Vec::new(), false);
+        {
+            let mut table = self.0.table.lock();
+            let open = table.held.values().filter(|task| task.owner().instance == instance && !task.state().is_final());
+            for task in open {
+                if task.owner().detached {
+                    survives = true;
+                } else {
+                    abandoned.push(Arc::clone(task));
+                }
+            }
+            if survives {
+                table.survived.insert(instance);
+            }
+        }
+        for task in abandoned {
+            tracing::info!(task = %task.id(), "a task was abandoned: its instance has ended");
+            task.set_state(TaskState::Abandoned);
+            self.job(self.clone().abandon(task));
+        }
+        if !survives {
+            self.0.identities.forget_instance(instance);
+        }
+    }
+
+    /// Takes what the issuer says of tasks.
+    fn learn(&self, news: TaskNews) {
+        let TaskNews { states, opened } = news;
+        let mut table = self.0.table.lock();
+        let mut listed = HashSet::with_capacity(states.states.len());
+        for node::TaskStateChange { id, state } in states.states {
+            let Ok(state) = state.parse::<TaskState>() else {
+                tracing::warn!(task = id, state, "the issuer names a state that this agent does not know");
+                listed.insert(id);
+                continue;
+            };
+            match table.held.get(id.as_str()) {
+                Some(task) => task.set_state(state),
+                None if table.beginning > 0 && table.early.len() < MOST_EARLY => {
+                    table.early.insert(id.clone(), state);
+                }
+                None => {}
+            }
+            listed.insert(id);
+        }
+        if !states.whole {
+            return;
+        }
+        let now = self.0.clock.monotonic();
+        // What was begun after the stream was opened need not be in what it began with.
+        let gone = |task: &&Arc<HeldTask>| task.begun() < opened && !listed.contains(task.id().as_ref());
+        for task in table.held.values().filter(gone) {
+            // How it ended was said while this agent did not hear it.
+            task.set_state(if task.deadline() <= now { TaskState::Expired } else { TaskState::Revoked });
+        }
+    }
+
+    /// A task has ended, and was kept for as long as somebody may ask how.
+    fn forget(&self, task: &HeldTask) {
+        self.0.table.lock().held.remove(task.id());
+    }
+
+    /// A detached task has ended: the identity of an instance that is no more goes with the last of them.
+    fn let_go(&self, owner: &Owner) {
+        let last = {
+            let mut table = self.0.table.lock();
+            let another =
+                table.held.values().any(|task| task.owner().instance == owner.instance && !task.state().is_final());
+            !another && table.survived.remove(&owner.instance)
+        };
+        if last {
+            self.0.identities.forget_instance(owner.instance);
+        }
+    }
+
+    fn has_room(&self, owner: &Owner) -> Result<(), Refusal> {
+        let (mut of_instance, mut of_user) = (0, 0);
+        for task in self.0.table.lock().held.values().filter(|task| !task.state().is_final()) {
+            of_instance += usize::from(task.owner().instance == owner.instance);
+            of_user += usize::from(task.owner().uid == owner.uid);
+        }
+        let full = |whose: &str, most: usize| {
+            let what = format!("{whose} has {most} tasks open already, which is as many as this node agent keeps");
+            Err(Refusal::new(Reason::TaskQuota, what))
+        };
+        if of_instance >= MOST_OF_INSTANCE {
+            return full("this process", MOST_OF_INSTANCE);
+        }
+        if of_user >= MOST_OF_USER {
+            return full(&format!("the user {}", owner.uid), MOST_OF_USER);
+        }
+        Ok(())
+    }
+
+    fn job(&self, job: impl Future<Output = ()> + Send + 'static) {
+        // Where the keeper has ended, the agent is shutting down.
+        self.0.jobs.send(Box::pin(job)).ok();
+    }
+
+    /// The issuer's wall clock, Unix milliseconds, as well as it is known.
+    fn issuer_now_ms(&self) -> i64 {
+        let skew_ms = self.0.status.borrow().clock_skew_ms.unwrap_or(0);
+        self.0.clock.now_ms().saturating_add(skew_ms)
+    }
+}
+
+/// Counts a begin for as long as it is not answered.
+struct Beginning<'a>(&'a Tasks);
+
+impl<'a> Beginning<'a> {
+    fn note(tasks: &'a Tasks) -> Self {
+        tasks.0.table.lock().beginning += 1;
+        Self(tasks)
+    }
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        let mut table = self.0.0.table.lock();
+        table.beginning -= 1;
+        if table.beginning == 0 {
+            table.early.clear();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The life of one held task, from its begin until it is forgotten.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mayfly_proto::node::TaskOutcome;
+use mayfly_sdk::grpc::retry_after;
+use mayfly_sdk::task::TaskState;
+use mayfly_sdk::{Reason, Refusal, Retry};
+use tonic::Status;
+
+use super::calls::is_gone;
+use super::held::{HeldTask, Standing, last_part};
+use super::{Tasks, accept};
+use crate::identity::{Lease, X509};
+use crate::link::Backoff;
+
+/// The bounds of pauses after a failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Two renewals of a task are never closer to each other.
+const LEAST_BETWEEN: Duration = Duration::from_millis(500);
+/// The wall clock is asked again at least this often, for a machine that was suspended.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// For how long it is known how a task has ended.
+const KEEP_ENDED: Duration = Duration::from_mins(1);
+
+/// When a renewal is tried.
+struct Turn {
+    backoff: Backoff,
+    /// Not before then, on the monotonic clock.
+    not_before: Option<Duration>,
+}
+
+impl Tasks {
+    /// Renews the token of a task until the task ends, and forgets it then.
+    pub(super) async fn keep(self, task: Arc<HeldTask>, lease: Lease<X509>) {
+        self.keep_open(&task, lease).await;
+        tracing::info!(task = %task.id(), state = %task.state(), "a task has ended");
+        self.let_go(task.owner());
+        tokio::time::sleep(KEEP_ENDED).await;
+        self.forget(&task);
+    }
+
+    async fn keep_open(&self, task: &Arc<HeldTask>, mut lease: Lease<X509>) {
+        let (mut changes, mut issuer) = (task.follow(), self.0.issuer.clone());
+        let mut turn = Turn { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), not_before: None };
+        loop {
+            lease.mark_seen();
+            issuer.mark_unchanged();
+            let standing = changes.borrow_and_update().clone();
+            let now = self.0.clock.monotonic();
+            if standing.state.is_final() {
+                return;
+            }
+            if now >= task.deadline() {
+                // The issuer says the same, if it is within reach.
+                return task.set_state(TaskState::Expired);
+            }
+            let due = self.is_due(&standing, &lease);
+            if due && turn.not_before.is_none_or(|at| now >= at) {
+                match self.renew(task, &lease).await {
+                    Ok(()) => turn.succeeded(self.0.clock.monotonic()),
+                    Err(status) => self.failed(task, &standing, &status, &mut turn),
+                }
+                task.note_what_is_left(&self.0.clock);
+                continue;
+            }
+            task.note_what_is_left(&self.0.clock);
+            let wake_in = self.wake_in(task, &standing, due, &turn);
+            tokio::select! {
+                () = lease.changed() => {}
+                Ok(()) = changes.changed() => {}
+                // Another connection stands: what failed may be tried again at once.
+                Ok(()) = issuer.changed() => turn.not_before = None,
+                () = tokio::time::sleep(wake_in) => {}
+            }
+        }
+    }
+
+    /// Whether the token is to be renewed now: it is time, or the certificate that it is bound to was replaced.
+    fn is_due(&self, standing: &Standing, lease: &Lease<X509>) -> bool {
+        let Some(bound) = standing.bound.as_ref().filter(|_| standing.state == TaskState::Open) else { return false };
+        let replaced = lease.held().is_some_and(|held| held.accepted.serial != bound.svid().accepted.serial);
+        replaced || bound.life().must_be_renewed(&self.0.clock)
+    }
+
+    async fn renew(&self, task: &HeldTask, lease: &Lease<X509>) -> Result<(), Status> {
+        let none = || Refusal::new(Reason::Unavailable, "the instance has no X.509-SVID at the moment");
+        let svid = lease.held().ok_or_else(none)?;
+        let _turn = self.0.turns.acquire().await;
+        let issue = self.renew_task(task.id(), lease, &svid).await?;
+        let bound = accept::fresh(issue, task.id(), task.owner(), svid, &self.0.clock)?;
+        tracing::debug!(task = %task.id(), ttl_s = bound.life().lifetime().as_secs(), "a task token was renewed");
+        self.0.counters.renewed.inc();
+        task.take(bound);
+        Ok(())
+    }
+
+    /// A failure leaves the token as it is.
+    fn failed(&self, task: &HeldTask, standing: &Standing, status: &Status, turn: &mut Turn) {
+        let refusal = Refusal::from_status(status);
+        self.0.counters.failed.inc();
+        tracing::warn!(task = %task.id(), reason = refusal.reason.code(), what = refusal.what, "a task token was not renewed");
+        if is_gone(&refusal) {
+            // How it ended was said while this agent did not hear it.
+            return task.set_state(TaskState::Revoked);
+        }
+        let now = self.0.clock.monotonic();
+        let pause = match refusal.reason.retry() {
+            Retry::No => LONGEST_PAUSE,
+            Retry::Later | Retry::Now => turn.backoff.failed(None),
+        };
+        // While the token is good, its end is what counts; but never less than the issuer asks for.
+        let left = standing.bound.as_ref().map(|bound| bound.life().remaining(now)).filter(|left| !left.is_zero());
+        let pause = left.map_or(pause, |left| pause.min((left / 8).max(FIRST_PAUSE)));
+        turn.not_before = Some(now + retry_after(status).unwrap_or_default() + pause);
+    }
+
+    /// How long until there is something to do for this task, if nothing changes.
+    fn wake_in(&self, task: &HeldTask, standing: &Standing, due: bool, turn: &Turn) -> Duration {
+        let now = self.0.clock.monotonic();
+        let open = standing.bound.as_ref().filter(|_| standing.state == TaskState::Open);
+        let renew = open.map(|bound| if due { now } else { bound.life().renew() });
+        let renew = renew.map(|at| at.max(turn.not_before.unwrap_or_default()));
+        let warn = open.filter(|_| !standing.no_new_work).map(|bound| {
+            let last_part = bound.life().ends().saturating_sub(last_part(bound.life()));
+            // Less than the last part is left a moment later only.
+            last_part + Duration::from_millis(1)
+        });
+        let next = [Some(task.deadline()), renew, warn].into_iter().flatten().filter(|at| *at > now).min();
+        next.map_or(LOOK_AGAIN, |at| at.saturating_sub(now).min(LOOK_AGAIN))
+    }
+
+    /// Tells the issuer that a task's instance has ended, until it has answered or the task's deadline has passed.
+    pub(super) async fn abandon(self, task: Arc<HeldTask>) {
+        task.set_state(TaskState::Abandoned);
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut issuer = self.0.issuer.clone();
+        while self.0.clock.monotonic() < task.deadline() {
+            issuer.mark_unchanged();
+            let ended = {
+                let _turn = self.0.turns.acquire().await;
+                self.end_task(task.id(), TaskOutcome::Abandoned).await
+            };
+            let Err(status) = ended else { return };
+            let refusal = Refusal::from_status(&status);
+            tracing::warn!(task = %task.id(), reason = refusal.reason.code(), what = refusal.what, "the issuer does not know yet that a task was abandoned");
+            if refusal.reason.retry() == Retry::No {
+                return;
+            }
+            let pause = backoff.failed(retry_after(&status));
+            tokio::select! {
+                Ok(()) = issuer.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
+
+impl Turn {
+    fn succeeded(&mut self, now: Duration) {
+        self.backoff.succeeded();
+        // Whatever the issuer says of when to come again.
+        self.not_before = Some(now + LEAST_BETWEEN);
+    }
+}

@@ -1,0 +1,45 @@
+use mayfly_proto::{node, task as wire};
+use mayfly_sdk::task::MAX_TOKEN_BYTES;
+use mayfly_sdk::{Reason, Refusal};
+use tonic::Status;
+
+use crate::workload_api::Shared;
+use crate::workload_api::caller::Caller;
+
+/// The longest URI of a resource, in bytes.
+const MOST_AUDIENCE: usize = 512;
+/// The longest certificate, in bytes.
+const MOST_CERTIFICATE: usize = 16 * 1024;
+
+/// Asks the issuer whether a token is good at this moment, for a caller whose entry serves the audience.
+///
+/// # Errors
+/// [`Reason::AudienceNotServed`] for a caller that does not serve it, and what the issuer says, in its words.
+pub(super) async fn validate(
+    shared: &Shared,
+    caller: &Caller,
+    request: wire::ValidateRequest,
+) -> Result<wire::ValidateResponse, Status> {
+    let wire::ValidateRequest { token, audience, peer_certificate } = request;
+    let wrong = |reason, what: &str| Err(Refusal::new(reason, what).into());
+    if audience.is_empty() || audience.len() > MOST_AUDIENCE {
+        return wrong(Reason::InvalidArgument, "an audience has 1 to 512 bytes");
+    }
+    if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+        return wrong(Reason::TaskTokenInvalid, "the token is missing, or longer than 8 KiB");
+    }
+    if peer_certificate.len() > MOST_CERTIFICATE {
+        return wrong(Reason::InvalidArgument, "the certificate is longer than 16 KiB");
+    }
+    let entitlement = shared.entitlement_of_newcomer(caller).await?;
+    let Some(entry) = entitlement.entries.iter().find(|entry| entry.serves(&audience)) else {
+        // The audience is the caller's own text.
+        let shown: String = audience.chars().filter(|character| !character.is_control()).collect();
+        return wrong(Reason::AudienceNotServed, &format!("no entry of this workload serves {shown}"));
+    };
+    let binding_checked = !peer_certificate.is_empty();
+    let service = entitlement.subject(entry)?.to_wire(entry.issuance());
+    let request = node::CheckTaskRequest { service: Some(service), token, audience, peer_certificate };
+    let checked = shared.tasks.check(request).await?;
+    Ok(wire::ValidateResponse { claims: checked.claims, binding_checked })
+}
