@@ -165,16 +165,7 @@ impl Directory {
     /// # Errors
     /// [`Reason::NodeUnknown`], [`Reason::NodeFrozen`], [`Reason::NodeBanned`].
     pub fn live_node(&self, id: &SpiffeId, key_sha256: &Digest) -> Result<Arc<NodeRow>, Refusal> {
-        let node = self.node(id).filter(|node| node.key_sha256 == *key_sha256);
-        let node =
-            node.ok_or_else(|| Refusal::new(Reason::NodeUnknown, format!("no node {id} is enrolled with this key")))?;
-        match node.state {
-            NodeState::Active => Ok(node),
-            NodeState::Frozen => {
-                Err(Refusal::new(Reason::NodeFrozen, format!("the node {id} is frozen: its state was used twice")))
-            }
-            NodeState::Banned => Err(Refusal::new(Reason::NodeBanned, format!("the node {id} is banned"))),
-        }
+        self.served.read().live_node(id, key_sha256)
     }
 
     /// The join token with this hash, if it has not ended.
@@ -208,6 +199,19 @@ impl Directory {
 }
 
 impl Served {
+    fn live_node(&self, id: &SpiffeId, key_sha256: &Digest) -> Result<Arc<NodeRow>, Refusal> {
+        let node = self.nodes.get(id).filter(|node| node.key_sha256 == *key_sha256);
+        let node =
+            node.ok_or_else(|| Refusal::new(Reason::NodeUnknown, format!("no node {id} is enrolled with this key")))?;
+        match node.state {
+            NodeState::Active => Ok(Arc::clone(node)),
+            NodeState::Frozen => {
+                Err(Refusal::new(Reason::NodeFrozen, format!("the node {id} is frozen: its state was used twice")))
+            }
+            NodeState::Banned => Err(Refusal::new(Reason::NodeBanned, format!("the node {id} is banned"))),
+        }
+    }
+
     fn denials(&self, now: Timestamp) -> Denials {
         let denied =
             |slot: &&SlotRow| matches!(slot.state, SlotState::Tainted | SlotState::Revoked) && slot.not_after >= now;

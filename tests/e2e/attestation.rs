@@ -11,6 +11,7 @@ use std::fs;
 use mayfly_rig::{Rig, eventually, mayfly};
 use rcgen::KeyPair;
 
+use crate::rogue::Rogue;
 use pki::{Made, Pki};
 
 /// An issuer that believes this infrastructure, and nothing else running.
@@ -178,6 +179,22 @@ fn an_evicted_machine_comes_back_by_itself_with_another_node_key_and_a_banned_on
     rig.launch_agent("a");
     says(&mut rig, "a", "node_banned");
     assert_eq!(rig.json(&["node", "show", &id])["state"], "banned");
+}
+
+/// A stream that was admitted before the ban and begins after it: the ban found no session to end.
+#[test]
+fn a_node_that_is_banned_between_its_call_and_its_first_message_is_told_nothing() {
+    let mut rig = Rig::started(&[]);
+    let id = nodes(&rig)[0]["spiffe_id"].as_str().unwrap().to_owned();
+    rig.stop_agent("a");
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut rogue = Rogue::of(&rig, "a").await;
+        assert_eq!(rogue.late_sync(&rig, || {}).await, Ok(()));
+        let banned = rogue.late_sync(&rig, || assert!(rig.run(&["node", "ban", &id]).status.success())).await;
+        // Refused, or cut off with the connection: whichever the node sees first.
+        assert!(banned.as_ref().is_err_and(|why| ["node_banned", "unavailable"].contains(&&**why)), "{banned:?}");
+    });
+    rig.stop_issuer();
 }
 
 #[test]

@@ -61,20 +61,24 @@ impl Rogue {
         rig: &Rig,
         features: &[&str],
     ) -> (tokio::sync::mpsc::Sender<SyncRequest>, Streaming<SyncResponse>) {
+        let (send, answers) = self.silent_sync().await;
+        send.send(start(rig, features)).await.unwrap();
+        (send, answers)
+    }
+
+    /// A stream that the issuer has admitted, and on which nothing was said yet.
+    async fn silent_sync(&mut self) -> (tokio::sync::mpsc::Sender<SyncRequest>, Streaming<SyncResponse>) {
         let (send, requests) = tokio::sync::mpsc::channel(1);
-        let hello = Hello {
-            build: "rogue".into(),
-            protocol_min: 1,
-            protocol_max: 1,
-            trust_domain: rig.trust_domain.clone(),
-            clock_ms: Clock::system().now_ms(),
-            features: features.iter().map(ToString::to_string).collect(),
-            ..Hello::default()
-        };
-        let start = sync_request::Message::Start(SyncStart { hello: Some(hello), held: None });
-        send.send(SyncRequest { message: Some(start) }).await.unwrap();
         let answers = self.0.sync(ReceiverStream::new(requests)).await.unwrap().into_inner();
         (send, answers)
+    }
+
+    /// Has a stream admitted, waits for `meanwhile`, and only then begins it. Why nothing is sent on it.
+    pub(crate) async fn late_sync(&mut self, rig: &Rig, meanwhile: impl FnOnce()) -> Result<(), String> {
+        let (send, mut answers) = self.silent_sync().await;
+        meanwhile();
+        send.send(start(rig, &[])).await.map_err(|_gone| "gone".to_owned())?;
+        answers.message().await.map(|_message| ()).map_err(|status| reason(&status))
     }
 
     /// What the issuer tells this node of its tasks, one message after the other.
@@ -185,6 +189,20 @@ impl Rogue {
             minted_x509::Outcome::Refused(refused) => Err(refused.reason),
         }
     }
+}
+
+/// How a `Sync` begins.
+fn start(rig: &Rig, features: &[&str]) -> SyncRequest {
+    let hello = Hello {
+        build: "rogue".into(),
+        protocol_min: 1,
+        protocol_max: 1,
+        trust_domain: rig.trust_domain.clone(),
+        clock_ms: Clock::system().now_ms(),
+        features: features.iter().map(ToString::to_string).collect(),
+        ..Hello::default()
+    };
+    SyncRequest { message: Some(sync_request::Message::Start(SyncStart { hello: Some(hello), held: None })) }
 }
 
 /// The stable code of a refusal.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use mayfly_sdk::{Revision, SpiffeId};
+use mayfly_sdk::{Refusal, Revision, SpiffeId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,10 @@ pub struct Everything {
 impl Directory {
     /// Registers a node's session. It hears of every change from now on, and first of what it missed after `held`.
     /// Another session of the same node is ended: the newer one has taken over.
-    #[must_use]
+    ///
+    /// # Errors
+    /// As [`Directory::live_node`]: the node may have been banned or evicted since its call was authenticated, when there
+    /// was no session to be ended yet.
     pub fn connect(
         &self,
         node: &NodeRow,
@@ -37,9 +40,10 @@ impl Directory {
         build: String,
         skew_ms: i64,
         stop: CancellationToken,
-    ) -> Arc<Session> {
-        let facts = facts(node);
+    ) -> Result<Arc<Session>, Refusal> {
         let mut served = self.served.write();
+        let node = served.live_node(&node.spiffe_id, &node.key_sha256)?;
+        let facts = facts(&node);
         let first = match held.filter(|held| *held <= served.revision).and_then(|held| served.recent.after(held)) {
             None => Pending::Everything,
             Some(touched) => {
@@ -57,7 +61,7 @@ impl Directory {
         }
         drop(served);
         self.acknowledgements.send_modify(|count| *count += 1);
-        session
+        Ok(session)
     }
 
     /// The session has ended. A newer one of the same node stays.

@@ -37,6 +37,7 @@ impl TaskApi {
 #[tonic::async_trait]
 impl TaskService for TaskApi {
     type WatchStream = Messages<wire::WatchResponse>;
+    type WatchRevocationsStream = Messages<wire::Revocations>;
 
     async fn begin(&self, request: Request<wire::BeginRequest>) -> Result<Response<wire::BeginResponse>, Status> {
         let caller = Caller::of(&request)?;
@@ -85,6 +86,14 @@ impl TaskService for TaskApi {
         let caller = Caller::of(&request)?;
         let _call = self.0.calls.call(caller.uid())?;
         Ok(Response::new(validate::validate(&self.0, &caller, request.into_inner()).await?))
+    }
+
+    async fn watch_revocations(
+        &self,
+        request: Request<wire::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let _caller = Caller::of(&request)?;
+        Err(Refusal::new(Reason::Unimplemented, "this build has no feed of revocations yet").into())
     }
 }
 

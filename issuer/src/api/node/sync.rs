@@ -74,7 +74,9 @@ impl SyncStream<'_> {
         let greeting = hello::read(start.hello, directory)?;
         self.held = start.held.map(|held| Revision { epoch: held.epoch, n: held.n });
         let stop = self.inner.stop.child_token();
-        let session = directory.connect(self.node, self.held, greeting.build, greeting.skew_ms, stop);
+        let session = directory
+            .connect(self.node, self.held, greeting.build, greeting.skew_ms, stop)
+            .inspect_err(|_refused| close.cancel())?;
         tracing::info!(node = %self.node.spiffe_id, build = session.build, "node in sync");
         self.inner.metrics.connected(directory.count_sessions());
         let tasks = greeting.tasks.then(|| self.inner.minter.tasks.watch(&self.node.spiffe_id));
