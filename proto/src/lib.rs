@@ -19,12 +19,12 @@ pub mod workload {
 
 /// Node agent and issuer (`mayfly.node.v1`).
 pub mod node {
-    pub use super::generated::node::*;
+    pub use super::generated::mayfly::node::v1::*;
 }
 
 /// Tasks of workloads, on the Workload API socket (`mayfly.task.v1`).
 pub mod task {
-    pub use super::generated::task::*;
+    pub use super::generated::mayfly::task::v1::*;
 }
 
 /// Administration of an issuer (`mayfly.admin.v1`).
@@ -52,16 +52,22 @@ mod generated {
     pub mod workload {
         include!(concat!(env!("OUT_DIR"), "/_.rs"));
     }
-    pub mod node {
-        include!(concat!(env!("OUT_DIR"), "/mayfly.node.v1.rs"));
-    }
-    pub mod task {
-        include!(concat!(env!("OUT_DIR"), "/mayfly.task.v1.rs"));
-    }
     pub mod admin {
         include!(concat!(env!("OUT_DIR"), "/mayfly.admin.v1.rs"));
     }
     // Nested as their packages are: the generated code refers to its neighbours by relative paths.
+    pub mod mayfly {
+        pub mod node {
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/mayfly.node.v1.rs"));
+            }
+        }
+        pub mod task {
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/mayfly.task.v1.rs"));
+            }
+        }
+    }
     pub mod envoy {
         pub mod config {
             pub mod core {

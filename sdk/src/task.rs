@@ -11,23 +11,29 @@ mod attenuation;
 mod claims;
 mod constraint;
 mod detail;
+mod feed;
 mod grant;
 mod network;
 mod state;
 mod subject;
 mod token;
 mod value;
+#[cfg(feature = "wire")]
+mod wire;
 
 pub use attenuation::{Actor, AttenuationError, Link, MAX_HOPS, Parent, Wish, attenuate};
 pub use claims::{Binding, StatusEntry, TaskClaims, TaskLink};
 pub use constraint::{Constraint, Path, Range};
 pub use detail::{Detail, Resource, Tool};
+pub use feed::{Feed, FeedGap, TaskEvent, Update};
 pub use grant::{Grant, GrantError};
 pub use network::Network;
 pub use state::{TaskState, UnknownTaskState};
 pub use subject::{Subject, SubjectError, User};
 pub use token::{MAX_LIFE, MAX_TOKEN_BYTES, Shown, Standing, TYP, TaskCaller, TaskKeys, TaskTokenError, Validator};
 pub use value::ArgumentValue;
+#[cfg(feature = "wire")]
+pub use wire::{UpdateParts, to_wire};
 
 #[cfg(test)]
 mod tests;
