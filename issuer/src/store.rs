@@ -98,7 +98,7 @@ pub struct Loaded {
     pub nodes: Vec<NodeRow>,
     /// Every join token that has not expired long since.
     pub join_tokens: Vec<JoinTokenRow>,
-    /// Every task that has not ended.
+    /// Every task that has not ended, and those that ended before their deadline, which lies ahead.
     pub tasks: Vec<TaskRow>,
     /// The newest changes.
     pub history: History,
@@ -124,7 +124,7 @@ impl Store {
             slots: slots::load(&mut connection, trust_domain.as_str()).await?,
             nodes: nodes::load(&mut connection, trust_domain.as_str()).await?,
             join_tokens: join_tokens::load(&mut connection, trust_domain.as_str()).await?,
-            tasks: tasks::load(&mut connection, trust_domain.as_str()).await?,
+            tasks: tasks::load(&mut connection, trust_domain.as_str(), clock.now()).await?,
             history: changes::load(&mut connection, trust_domain.as_str(), head.revision).await?,
         };
 

@@ -3,16 +3,19 @@
 //! ```text
 //! begin: entry's `task` part (or the task above) ──> grant ──> token signed ──> task and token recorded at once ──> released
 //! end:   the task and everything below it, in one transaction ──> memory ──> the nodes of their instances
+//!                                                                        └─> the feeds of the resources that their tokens are for
 //! ```
 //!
 //! Memory follows the store in the order of its commits and holds every task that has not ended; a task that it does not
 //! hold has ended. Nothing here reads the database.
 
 pub(crate) mod allowed;
+mod feeds;
 mod held;
 mod table;
 mod watch;
 
+pub use feeds::Following;
 pub use held::{Held, Task};
 pub use table::{By, Limits, Tasks};
 pub use watch::{News, Watch};

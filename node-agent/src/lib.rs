@@ -22,6 +22,7 @@ pub mod holdings;
 mod identity;
 mod link;
 pub mod metrics;
+mod revocations;
 mod run;
 mod streams;
 mod tasks;

@@ -20,6 +20,7 @@ use crate::identity::{Identities, Minters};
 use crate::link::{self, Link, LinkError, LinkSettings, LinkView};
 use crate::listener::{self, BindError, Listener};
 use crate::metrics;
+use crate::revocations::Revocations;
 use crate::streams::Streams;
 use crate::tasks::{Keeper, Tasks};
 use crate::warm::{self, Warm};
@@ -160,6 +161,7 @@ impl Components {
             link: view.clone(),
             identities: identities.clone(),
             streams: streams.clone(),
+            revocations: Revocations::new(&view, &clock),
             tasks: tasks.clone(),
             attestors: Attestors::new(),
             instances: Arc::clone(&instances),

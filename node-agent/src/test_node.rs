@@ -18,6 +18,7 @@ use crate::fake_issuer::FakeIssuer;
 use crate::identity::Identities;
 use crate::link::{Held, Link, LinkSettings, LinkStatus, LinkView, TaskNews};
 use crate::listener::Peer;
+use crate::revocations::Revocations;
 use crate::streams::Streams;
 use crate::tasks::Tasks;
 use crate::warm;
@@ -74,6 +75,7 @@ impl TestNode {
             link: view.clone(),
             identities: identities.clone(),
             streams,
+            revocations: Revocations::new(&view, &clock),
             tasks: held_tasks.clone(),
             attestors: Attestors::new(),
             instances: Arc::clone(&instances),

@@ -51,6 +51,7 @@ use self::svids::X509Svids;
 use self::wit::{WitBundles, WitSvids};
 use crate::identity::Identities;
 use crate::link::LinkView;
+use crate::revocations::Revocations;
 use crate::streams::Streams;
 use crate::tasks::Tasks;
 use crate::workload::{Attestors, Instances};
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) link: LinkView,
     pub(crate) identities: Identities,
     pub(crate) streams: Streams,
+    pub(crate) revocations: Revocations,
     pub(crate) tasks: Tasks,
     pub(crate) attestors: Attestors,
     pub(crate) instances: Arc<Instances>,

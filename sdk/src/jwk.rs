@@ -14,6 +14,7 @@ pub use private::{private_key, private_text};
 
 use crate::der;
 use crate::json::Object;
+use crate::jws::JwsAlgorithm;
 use crate::key::{KeyError, KeyType, PublicKey};
 
 /// What stands before the point in the SPKI of a key on this curve.
@@ -55,6 +56,19 @@ pub fn thumbprint(key: &PublicKey) -> String {
     // `members` holds exactly the required members, written in the order of their names, as RFC 7638 3.3 asks.
     let canonical = Value::Object(members(key)).to_string();
     encode(digest(&SHA256, canonical.as_bytes()).as_ref())
+}
+
+/// A JWK Set (RFC 7517 5) of keys that verify signatures, each under its thumbprint.
+#[must_use]
+pub fn signing_set<'a>(keys: impl IntoIterator<Item = &'a PublicKey>) -> Value {
+    let keys = keys.into_iter().filter_map(|key| {
+        let mut members = members(key);
+        members.insert("kid".to_owned(), json!(thumbprint(key)));
+        members.insert("use".to_owned(), json!("sig"));
+        members.insert("alg".to_owned(), json!(JwsAlgorithm::for_key(key.key_type())?.name()));
+        Some(Value::Object(members))
+    });
+    json!({"keys": keys.collect::<Vec<_>>()})
 }
 
 /// Reads an EC or RSA key from the members of a JWK; other members are not looked at.

@@ -1,5 +1,8 @@
 //! Tasks through real daemons: begun, handed on, verified, and dead with the one at the top.
 
+/// What services are told.
+mod feed;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 

@@ -3,6 +3,7 @@
 
 mod agentless;
 mod attest;
+mod audience;
 mod hello;
 mod mint;
 mod renew;
@@ -17,8 +18,9 @@ use mayfly_proto::node::{
     AttestRequest, AttestResponse, BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, EndTaskRequest,
     EndTaskResponse, MintAgentlessRequest, MintAgentlessResponse, MintJwtRequest, MintJwtResponse, MintWitRequest,
     MintWitResponse, MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest, RenewNodeResponse,
-    RenewTaskRequest, SyncRequest, SyncResponse, TaskIssue, node_service_server::NodeService,
+    RenewTaskRequest, SyncRequest, SyncResponse, TaskIssue, WatchAudienceRequest, node_service_server::NodeService,
 };
+use mayfly_proto::task::Revocations;
 use mayfly_sdk::{Reason, Refusal, Timestamp, tls::PeerInfo};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -73,6 +75,7 @@ impl Nodes {
 impl NodeService for Nodes {
     type AttestStream = Answers<AttestResponse>;
     type SyncStream = Answers<SyncResponse>;
+    type WatchAudienceStream = Answers<Revocations>;
 
     async fn attest(&self, request: Request<Streaming<AttestRequest>>) -> Result<Response<Self::AttestStream>, Status> {
         let peer = peer(&request)?.clone();
@@ -143,6 +146,14 @@ impl NodeService for Nodes {
         let node = self.inner.caller(&request)?;
         let checked = self.inner.check_task(&node, request.into_inner());
         Ok(Response::new(checked.map_err(|refusal| self.inner.refused("check_task", refusal))?))
+    }
+
+    async fn watch_audience(
+        &self,
+        request: Request<WatchAudienceRequest>,
+    ) -> Result<Response<Self::WatchAudienceStream>, Status> {
+        let node = self.inner.caller(&request)?;
+        Ok(Response::new(audience::answers(Arc::clone(&self.inner), node, request.into_inner())))
     }
 
     async fn mint_agentless(

@@ -13,6 +13,8 @@ use crate::ledger::{Kind, Record};
 
 /// A task that has ended is kept this long beyond its deadline, so that whoever asks is told what became of it.
 const KEEP_ENDED_S: i64 = 86_400;
+/// How far clocks may differ: tokens are taken for a while after their end.
+const CLOCKS_APART_S: i64 = 60;
 /// Ended tasks that are forgotten at a time.
 const FORGOTTEN_AT_A_TIME: i64 = 1000;
 
@@ -279,13 +281,18 @@ impl Store {
     }
 }
 
-/// Every task that has not ended.
-pub(super) async fn load(connection: &mut Connection, trust_domain: &str) -> Result<Vec<TaskRow>, StoreError> {
+/// Every task that has not ended, and those that have ended before their deadline, which lies ahead: tokens of them may be about.
+pub(super) async fn load(
+    connection: &mut Connection,
+    trust_domain: &str,
+    now: Timestamp,
+) -> Result<Vec<TaskRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, root, parent, node, state, suspended_by, deadline, document FROM tasks
-         WHERE trust_domain = $1 AND state IN ('open', 'suspended')",
+         WHERE trust_domain = $1 AND (state IN ('open', 'suspended') OR deadline > $2)",
     )
     .bind(trust_domain)
+    .bind(now.unix_s().saturating_sub(CLOCKS_APART_S))
     .fetch_all(connection)
     .await?;
     rows.iter().map(read).collect()

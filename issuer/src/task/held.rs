@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mayfly_sdk::json::Object;
-use mayfly_sdk::task::{Actor, Grant, Parent, Subject, SubjectError, TaskLink, TaskState};
-use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp};
+use mayfly_sdk::task::{Actor, Grant, Parent, Subject, SubjectError, TaskEvent, TaskLink, TaskState};
+use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::registry::Uid;
 use crate::store::TaskRow;
+
+/// How far the clocks of those who are told of a task may be behind.
+const SKEW: Ttl = Ttl::from_s(60);
 
 /// What about a task never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +137,13 @@ impl Task {
 }
 
 impl Held {
+    /// What those are told who may meet its tokens, none of which is valid after that time or after its deadline.
+    #[must_use]
+    pub fn event(&self, no_token_after: Timestamp) -> TaskEvent {
+        let forget_at = no_token_after.min(self.task.deadline).saturating_add(SKEW);
+        TaskEvent { task: self.task.id, state: self.state, forget_at: self.state.is_final().then_some(forget_at) }
+    }
+
     /// It as the rules of delegation see it.
     #[must_use]
     pub fn as_parent(&self) -> Parent<'_> {

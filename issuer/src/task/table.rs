@@ -5,11 +5,12 @@ use std::ops::Bound;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mayfly_sdk::task::{Standing, TaskState};
+use mayfly_sdk::task::{MAX_LIFE, Standing, TaskState};
 use mayfly_sdk::{Clock, InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::feeds::{Feeds, Following};
 use super::held::{Held, Task};
 use super::watch::Watch;
 use crate::ledger::{Personal, Record, RequestId};
@@ -47,8 +48,8 @@ pub struct Tasks {
     table: Arc<Mutex<Table>>,
 }
 
-#[derive(Debug, Default)]
-struct Table {
+#[derive(Debug)]
+pub(super) struct Table {
     tasks: BTreeMap<Serial, Held>,
     by_node: HashMap<SpiffeId, HashSet<Serial>>,
     deadlines: BTreeSet<(Timestamp, Serial)>,
@@ -57,6 +58,7 @@ struct Table {
     /// Of each root with tasks below it, how many there are.
     below: HashMap<Serial, usize>,
     watches: HashMap<SpiffeId, Weak<Watch>>,
+    pub(super) feeds: Feeds,
 }
 
 /// Room for one task, given back unless it is used.
@@ -72,16 +74,23 @@ impl std::fmt::Debug for Tasks {
 }
 
 impl Tasks {
-    /// The tasks that the store holds.
+    /// The tasks that the store holds: those that have not ended, and those of which tokens may still be about.
     ///
     /// # Errors
     /// [`Reason::StoreCorrupt`].
     pub fn load(rows: Vec<TaskRow>, store: Store, clock: Clock, limits: Limits) -> Result<Self, Refusal> {
-        let mut table = Table::default();
+        let mut table = Table::new(clock.now_ms());
+        // It may have ended a moment ago, and tokens may have lived longer then.
+        let no_token_after = clock.now().saturating_add(MAX_LIFE);
         for row in rows {
             let held = Held::try_from(row)?;
-            table.reserve(&held.task);
-            table.insert(held);
+            if held.state != TaskState::Open {
+                table.feeds.tell(held.task.grant.audience(), held.event(no_token_after));
+            }
+            if !held.state.is_final() {
+                table.reserve(&held.task);
+                table.insert(held);
+            }
         }
         Ok(Self { store, clock, limits, table: Arc::new(Mutex::new(table)) })
     }
@@ -169,6 +178,12 @@ impl Tasks {
         watch
     }
 
+    /// Follows what becomes of the tasks whose tokens are for this audience.
+    #[must_use]
+    pub fn follow(&self, audience: &str) -> Following {
+        Following::new(&self.table, audience)
+    }
+
     /// Begins a task: durable with its records, then known, whether or not whoever asked still waits.
     ///
     /// # Errors
@@ -217,7 +232,8 @@ impl Tasks {
         };
         let table = Arc::clone(&self.table);
         let change = MoveTask { id, to, record };
-        let moved = self.store.move_task(change, move |moved| table.lock().follow(moved)).await?;
+        let no_token_after = self.clock.now().saturating_add(self.limits.token);
+        let moved = self.store.move_task(change, move |moved| table.lock().follow(moved, no_token_after)).await?;
         Ok(moved.into_iter().filter(|task| task.changed).map(|task| task.id).collect())
     }
 
@@ -226,10 +242,11 @@ impl Tasks {
         let mut sweeps = 0_u32;
         loop {
             let more = self.expire().await;
-            if sweeps.is_multiple_of(FORGET_EVERY)
-                && let Err(error) = self.store.forget_tasks().await
-            {
-                tracing::warn!(reason = error.reason().code(), "tasks that ended long ago were not forgotten");
+            if sweeps.is_multiple_of(FORGET_EVERY) {
+                self.table.lock().feeds.forget(self.clock.now());
+                if let Err(error) = self.store.forget_tasks().await {
+                    tracing::warn!(reason = error.reason().code(), "tasks that ended long ago were not forgotten");
+                }
             }
             sweeps = sweeps.wrapping_add(1);
             let pause = if more { Duration::ZERO } else { SWEEP };
@@ -269,6 +286,18 @@ pub struct By {
 }
 
 impl Table {
+    fn new(now_ms: i64) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            by_node: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            of_instance: HashMap::new(),
+            below: HashMap::new(),
+            watches: HashMap::new(),
+            feeds: Feeds::new(now_ms),
+        }
+    }
+
     fn reserve(&mut self, task: &Task) {
         if let Some(instance) = task.instance() {
             *self.of_instance.entry(instance).or_default() += 1;
@@ -303,13 +332,14 @@ impl Table {
     }
 
     /// What the store has made durable.
-    fn follow(&mut self, moved: &[Moved]) {
+    fn follow(&mut self, moved: &[Moved], no_token_after: Timestamp) {
         for Moved { id, state, .. } in moved {
             let Some(held) = self.tasks.get_mut(id) else { continue };
             if held.state == *state {
                 continue;
             }
             held.state = *state;
+            self.feeds.tell(held.task.grant.audience(), held.event(no_token_after));
             if let Some(watch) = self.watches.get(&held.task.node).and_then(Weak::upgrade) {
                 watch.tell(*id, *state);
             }

@@ -78,7 +78,7 @@ impl Discovery {
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": algorithms(&svid_keys),
             })),
-            svid_keys: document(&jwks(&svid_keys)),
+            svid_keys: document(&jwk::signing_set(&svid_keys)),
             task_metadata: document(&json!({
                 "issuer": format!("{url}/task"),
                 "jwks_uri": format!("{url}{TASK_KEYS}"),
@@ -86,25 +86,13 @@ impl Discovery {
                 "grant_types_supported": [],
                 "authorization_details_types_supported": ["mcp_tool", "resource"],
             })),
-            task_keys: document(&jwks(snapshot.task_keys())),
+            task_keys: document(&jwk::signing_set(snapshot.task_keys())),
         }
     }
 }
 
 fn document(value: &Value) -> Document {
     Document::new(value.to_string())
-}
-
-/// A JWK set (RFC 7517 5) of keys that verify signatures, each under its thumbprint.
-fn jwks(keys: &[PublicKey]) -> Value {
-    let keys = keys.iter().filter_map(|key| {
-        let mut members = jwk::members(key);
-        members.insert("kid".to_owned(), json!(jwk::thumbprint(key)));
-        members.insert("use".to_owned(), json!("sig"));
-        members.insert("alg".to_owned(), json!(JwsAlgorithm::for_key(key.key_type())?.name()));
-        Some(Value::Object(members))
-    });
-    json!({"keys": keys.collect::<Vec<_>>()})
 }
 
 fn algorithms(keys: &[PublicKey]) -> Vec<&'static str> {

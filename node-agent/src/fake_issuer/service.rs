@@ -166,6 +166,7 @@ impl State {
 impl NodeService for Service {
     type AttestStream = Answers<node::AttestResponse>;
     type SyncStream = Answers<node::SyncResponse>;
+    type WatchAudienceStream = Answers<mayfly_proto::task::Revocations>;
 
     async fn attest(
         &self,
@@ -259,6 +260,13 @@ impl NodeService for Service {
         request: Request<node::CheckTaskRequest>,
     ) -> Result<Response<node::CheckTaskResponse>, Status> {
         self.0.check_task(&request.into_inner()).map(Response::new)
+    }
+
+    async fn watch_audience(
+        &self,
+        _: Request<node::WatchAudienceRequest>,
+    ) -> Result<Response<Self::WatchAudienceStream>, Status> {
+        Err(Status::unimplemented("an issuer of a version without feeds"))
     }
 
     async fn mint_jwt(

@@ -4,6 +4,7 @@
 //! stream. A task of somebody else is not found, whoever asks, and so is one that does not exist.
 
 mod begin;
+mod revocations;
 mod validate;
 mod watch;
 
@@ -17,6 +18,7 @@ use mayfly_proto::task::task_service_server::TaskService;
 use mayfly_sdk::{Reason, Refusal};
 use tonic::{Request, Response, Status};
 
+use self::revocations::OneAudience;
 use self::watch::OneTask;
 use super::caller::Caller;
 use super::entitlement::Entitlement;
@@ -92,8 +94,9 @@ impl TaskService for TaskApi {
         &self,
         request: Request<wire::WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let _caller = Caller::of(&request)?;
-        Err(Refusal::new(Reason::Unimplemented, "this build has no feed of revocations yet").into())
+        let caller = Caller::of(&request)?;
+        let view = OneAudience::new(request.into_inner().audience)?;
+        Ok(Response::new(follow(&self.0, caller, view)?))
     }
 }
 

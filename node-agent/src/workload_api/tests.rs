@@ -382,6 +382,7 @@ fn long_out_of_sync(api: &WorkloadApi, served: Served) -> WorkloadApi {
         link: LinkView { status: tokio::sync::watch::channel(status).1, ..shared.link.clone() },
         identities: shared.identities.clone(),
         streams: shared.streams.clone(),
+        revocations: shared.revocations.clone(),
         tasks: shared.tasks.clone(),
         attestors: Attestors::new(),
         instances: Arc::clone(&shared.instances),

@@ -1,3 +1,4 @@
+mod feed;
 mod tokens;
 
 use serde_json::{Value, json};

@@ -68,8 +68,8 @@ fn event(event: &TaskEvent) -> WireEvent {
 fn read(event: &WireEvent) -> Result<TaskEvent, Refusal> {
     let wrong = |what: &str| Refusal::new(Reason::InvalidArgument, format!("an event of a feed has {what}"));
     Ok(TaskEvent {
-        task: event.task.parse().map_err(|_| wrong("no id of a task"))?,
-        state: event.state.parse().map_err(|_| wrong("an unknown state"))?,
+        task: event.task.parse().map_err(|_no_serial| wrong("no id of a task"))?,
+        state: event.state.parse().map_err(|_unknown| wrong("an unknown state"))?,
         forget_at: (event.forget_at > 0).then(|| Timestamp::from_unix_s(event.forget_at)),
     })
 }

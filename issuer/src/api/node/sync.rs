@@ -32,7 +32,7 @@ use crate::{
 /// How long the agent may take for its first message.
 const START: Duration = Duration::from_secs(10);
 /// How long an agent may leave a message unread before its stream is ended.
-const UNREAD: Duration = Duration::from_secs(30);
+pub(super) const UNREAD: Duration = Duration::from_secs(30);
 /// Entries in one message.
 const ENTRIES_A_MESSAGE: usize = 500;
 /// The most problems that an agent may report.

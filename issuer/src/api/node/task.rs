@@ -77,7 +77,7 @@ impl Inner {
     }
 
     /// Whether the service that asks is one of this audience, by its entry.
-    fn serves(&self, node: &NodeRow, service: Option<Subject>, audience: &str) -> Result<(), Refusal> {
+    pub(super) fn serves(&self, node: &NodeRow, service: Option<Subject>, audience: &str) -> Result<(), Refusal> {
         let Request { entry, issuance, facts: asserted, .. } =
             mint::read(&bytes::Bytes::from_static(&[0; 16]), service, Ok(()))?;
         let facts = facts(node);

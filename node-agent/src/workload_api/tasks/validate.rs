@@ -3,8 +3,10 @@ use mayfly_sdk::task::MAX_TOKEN_BYTES;
 use mayfly_sdk::{Reason, Refusal};
 use tonic::Status;
 
+use crate::holdings::Entry;
 use crate::workload_api::Shared;
 use crate::workload_api::caller::Caller;
+use crate::workload_api::entitlement::Entitlement;
 
 /// The longest URI of a resource, in bytes.
 const MOST_AUDIENCE: usize = 512;
@@ -22,9 +24,7 @@ pub(super) async fn validate(
 ) -> Result<wire::ValidateResponse, Status> {
     let wire::ValidateRequest { token, audience, peer_certificate } = request;
     let wrong = |reason, what: &str| Err(Refusal::new(reason, what).into());
-    if audience.is_empty() || audience.len() > MOST_AUDIENCE {
-        return wrong(Reason::InvalidArgument, "an audience has 1 to 512 bytes");
-    }
+    checked_audience(&audience)?;
     if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
         return wrong(Reason::TaskTokenInvalid, "the token is missing, or longer than 8 KiB");
     }
@@ -32,14 +32,33 @@ pub(super) async fn validate(
         return wrong(Reason::InvalidArgument, "the certificate is longer than 16 KiB");
     }
     let entitlement = shared.entitlement_of_newcomer(caller).await?;
-    let Some(entry) = entitlement.entries.iter().find(|entry| entry.serves(&audience)) else {
-        // The audience is the caller's own text.
-        let shown: String = audience.chars().filter(|character| !character.is_control()).collect();
-        return wrong(Reason::AudienceNotServed, &format!("no entry of this workload serves {shown}"));
-    };
+    let entry = serving(&entitlement, &audience)?;
     let binding_checked = !peer_certificate.is_empty();
     let service = entitlement.subject(entry)?.to_wire(entry.issuance());
     let request = node::CheckTaskRequest { service: Some(service), token, audience, peer_certificate };
     let checked = shared.tasks.check(request).await?;
     Ok(wire::ValidateResponse { claims: checked.claims, binding_checked })
+}
+
+/// Bounds the URI of a resource.
+///
+/// # Errors
+/// [`Reason::InvalidArgument`].
+pub(super) fn checked_audience(audience: &str) -> Result<(), Refusal> {
+    if audience.is_empty() || audience.len() > MOST_AUDIENCE {
+        return Err(Refusal::new(Reason::InvalidArgument, "an audience has 1 to 512 bytes"));
+    }
+    Ok(())
+}
+
+/// The entry by which a caller serves an audience.
+///
+/// # Errors
+/// [`Reason::AudienceNotServed`].
+pub(super) fn serving<'a>(entitlement: &'a Entitlement, audience: &str) -> Result<&'a Entry, Refusal> {
+    entitlement.entries.iter().find(|entry| entry.serves(audience)).map(|entry| &**entry).ok_or_else(|| {
+        // The audience is the caller's own text.
+        let shown: String = audience.chars().filter(|character| !character.is_control()).collect();
+        Refusal::new(Reason::AudienceNotServed, format!("no entry of this workload serves {shown}"))
+    })
 }

@@ -1,0 +1,227 @@
+//! What the services of this node are told of the tasks whose tokens they may meet.
+//!
+//! ```text
+//! issuer ──WatchAudience, one stream for each audience──> AudienceFeed ──> WatchRevocations of every service that serves it
+//! ```
+//!
+//! A feed is followed while a service of this node listens to it. What the issuer says is passed on with the issuer's own time, and a
+//! sign of life only when there was one: who hears nothing knows that nothing is known.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use mayfly_proto::node::{Subject, WatchAudienceRequest};
+use mayfly_proto::task::{Revocations as Message, TaskIssuer};
+use mayfly_sdk::task::{Feed, Update, UpdateParts};
+use mayfly_sdk::{Clock, Reason, Refusal, Revision};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::link::{Backoff, LinkStatus, LinkView, NodeClient};
+
+/// The most audiences that are followed at a time; the issuer bounds the streams of a connection.
+const MOST_AUDIENCES: usize = 32;
+/// Without a sign of life for so long, the stream is begun anew.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How long the issuer may take to begin a stream.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The bounds of the pause before a stream is begun anew.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The feeds that are followed at the moment. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Revocations(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    feeds: Mutex<HashMap<Arc<str>, Weak<AudienceFeed>>>,
+    issuer: watch::Receiver<Option<NodeClient>>,
+    status: watch::Receiver<LinkStatus>,
+    clock: Clock,
+}
+
+/// One audience's feed, followed for as long as somebody holds this.
+#[derive(Debug)]
+pub(crate) struct AudienceFeed {
+    held: Arc<Held>,
+    /// Ends with it.
+    _relay: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Held {
+    audience: Arc<str>,
+    /// For which workload the issuer is asked: the one that asked last.
+    service: Mutex<Subject>,
+    known: Mutex<Known>,
+    /// Counts signs of life.
+    beat: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    feed: Feed,
+    issuer: Option<TaskIssuer>,
+    /// Counts the changes of `issuer`.
+    issuers: u64,
+    said_at: i64,
+    /// Why nothing is heard.
+    trouble: Option<Refusal>,
+}
+
+/// What a listener has been told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    at: Option<Revision>,
+    issuers: u64,
+}
+
+/// What a listener is to be told.
+#[derive(Debug)]
+pub(crate) struct News {
+    pub(crate) update: Update,
+    /// Absent: as before.
+    pub(crate) issuer: Option<TaskIssuer>,
+    pub(crate) said_at: i64,
+    pub(crate) told: Told,
+}
+
+impl Revocations {
+    pub(crate) fn new(link: &LinkView, clock: &Clock) -> Self {
+        Self(Arc::new(Shared {
+            feeds: Mutex::default(),
+            issuer: link.issuer.clone(),
+            status: link.status.clone(),
+            clock: clock.clone(),
+        }))
+    }
+
+    /// The feed of an audience, asked for by a workload that serves it.
+    ///
+    /// # Errors
+    /// [`Reason::Overloaded`]: as many are followed as may be.
+    pub(crate) fn of(&self, audience: &str, service: Subject) -> Result<Arc<AudienceFeed>, Refusal> {
+        let mut feeds = self.0.feeds.lock();
+        if let Some(feed) = feeds.get(audience).and_then(Weak::upgrade) {
+            return Ok(feed);
+        }
+        feeds.retain(|_, feed| feed.strong_count() > 0);
+        if feeds.len() >= MOST_AUDIENCES {
+            let what = format!("this node agent follows {MOST_AUDIENCES} audiences already");
+            return Err(Refusal::new(Reason::Overloaded, what));
+        }
+        let held = Arc::new(Held {
+            audience: audience.into(),
+            service: Mutex::new(service),
+            known: Mutex::default(),
+            beat: watch::Sender::new(0),
+        });
+        let mut relaying = JoinSet::new();
+        relaying.spawn(relay(Arc::clone(&self.0), Arc::clone(&held)));
+        let feed = Arc::new(AudienceFeed { held, _relay: relaying });
+        feeds.insert(Arc::clone(&feed.held.audience), Arc::downgrade(&feed));
+        Ok(feed)
+    }
+}
+
+impl AudienceFeed {
+    /// For whom the issuer is asked from now on.
+    pub(crate) fn serve(&self, service: Subject) {
+        *self.held.service.lock() = service;
+    }
+
+    /// Changes with each sign of life.
+    pub(crate) fn beats(&self) -> watch::Receiver<u64> {
+        self.held.beat.subscribe()
+    }
+
+    /// What somebody has to be told who was told this.
+    ///
+    /// # Errors
+    /// Why nothing was heard yet, where that is known.
+    pub(crate) fn after(&self, told: Told) -> Result<News, Option<Refusal>> {
+        let known = self.held.known.lock();
+        if known.feed.at() == Revision::NONE {
+            return Err(known.trouble.clone());
+        }
+        let update = known.feed.after(told.at);
+        let issuer = known.issuer.clone().filter(|_| told.issuers != known.issuers);
+        let told = Told { at: Some(update.at), issuers: known.issuers };
+        Ok(News { update, issuer, said_at: known.said_at, told })
+    }
+}
+
+/// Follows the issuer's feed for as long as it is wanted.
+async fn relay(shared: Arc<Shared>, held: Arc<Held>) {
+    let (mut issuer, mut backoff) = (shared.issuer.clone(), Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
+    loop {
+        let client = issuer.borrow_and_update().clone();
+        let refusal = match client {
+            Some(client) => {
+                let ended = follow(&shared, &held, client, &mut backoff).await;
+                tracing::info!(audience = %held.audience, reason = ended.reason.code(), "the feed of revocations was interrupted");
+                ended
+            }
+            None => shared.status.borrow().why(),
+        };
+        held.known.lock().trouble = Some(refusal);
+        tokio::select! {
+            () = tokio::time::sleep(backoff.failed(None)) => {}
+            changed = issuer.changed() => if changed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Until the stream ends: why.
+async fn follow(shared: &Shared, held: &Held, mut client: NodeClient, backoff: &mut Backoff) -> Refusal {
+    let at = held.known.lock().feed.at();
+    let service = Some(held.service.lock().clone());
+    let request = WatchAudienceRequest { service, audience: held.audience.to_string(), epoch: at.epoch, n: at.n };
+    let silent = || Refusal::new(Reason::Unavailable, "the issuer is silent");
+    let mut answers = match tokio::time::timeout(ANSWER_WITHIN, client.watch_audience(request)).await {
+        Ok(Ok(answers)) => answers.into_inner(),
+        Ok(Err(status)) => return Refusal::from_status(&status),
+        Err(_elapsed) => return silent(),
+    };
+    let mut parts = UpdateParts::default();
+    loop {
+        let message = match tokio::time::timeout(SILENCE, answers.message()).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => return Refusal::new(Reason::ConnectionClosed, "the issuer ended the feed"),
+            Ok(Err(status)) => return Refusal::from_status(&status),
+            Err(_elapsed) => return silent(),
+        };
+        match held.take(message, &mut parts, shared.clock.now()) {
+            Ok(()) => backoff.succeeded(),
+            Err(refusal) => return refusal,
+        }
+    }
+}
+
+impl Held {
+    fn take(&self, message: Message, parts: &mut UpdateParts, now: mayfly_sdk::Timestamp) -> Result<(), Refusal> {
+        let update = parts.take(&message)?;
+        let mut known = self.known.lock();
+        if let Some(issuer) = message.issuer {
+            known.issuer = Some(issuer);
+            known.issuers += 1;
+        }
+        let Some(update) = update else { return Ok(()) };
+        if let Err(gap) = known.feed.apply(update) {
+            // From nothing: the issuer answers with the whole.
+            known.feed = Feed::default();
+            return Err(Refusal::new(Reason::Stale, gap.to_string()));
+        }
+        known.feed.forget(now);
+        known.said_at = message.said_at;
+        known.trouble = None;
+        drop(known);
+        self.beat.send_modify(|beat| *beat += 1);
+        Ok(())
+    }
+}
