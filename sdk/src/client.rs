@@ -28,17 +28,30 @@
 //! ```
 
 mod bundles;
+mod channel;
 mod context;
 mod endpoint;
+#[cfg(feature = "reqwest")]
+mod http;
 mod jwt;
+mod presents;
+mod refresh;
 mod source;
+mod task;
 mod wit;
 mod workload;
 
+pub use channel::TaskChannel;
 pub use context::{HintedSvid, X509Context};
 pub use endpoint::Endpoint;
+#[cfg(feature = "reqwest")]
+pub use http::{HttpError, TaskHttp};
 pub use jwt::{FetchedJwt, ValidatedJwt};
+pub use presents::{Presents, TaskPasses};
+pub use refresh::{Fetch, FetchJwt, Refreshing};
+pub(crate) use source::supervisor::{Subscriber, supervise};
 pub use source::{Changes, Material, Phase, Source, SourceStatus};
+pub use task::{BearerToken, ParentToken, Pass, Task, TaskChanges, TaskRequest, TaskStatus};
 pub use wit::{HintedWit, WitContext};
 pub use workload::WorkloadClient;
 

@@ -43,8 +43,13 @@ pub mod task;
 // At the edges: TLS between SPIFFE IDs, and refusals on gRPC.
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(test)]
+#[cfg(feature = "client")]
+mod fake_tasks;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "guard")]
+pub mod guard;
 #[cfg(feature = "tls")]
 pub mod tls;
 

@@ -13,7 +13,7 @@
 //! What is kept stays in use until it expires at the peer's clock: an agent that is down makes nothing worse.
 
 mod backoff;
-mod supervisor;
+pub(super) mod supervisor;
 
 use std::fmt;
 use std::future::Future;
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use self::supervisor::Subscriber;
 use super::{Endpoint, WorkloadClient, X509Context};
 use crate::bundle::X509BundleSet;
 use crate::reason::{Reason, Refusal};
@@ -121,7 +122,7 @@ impl<M: Material> Source<M> {
         if drained.is_err() {
             tasks.shutdown().await;
         }
-        self.shared.close();
+        self.shared.shut();
     }
 }
 
@@ -154,7 +155,7 @@ impl Source<X509Context> {
 impl<M> Drop for Source<M> {
     fn drop(&mut self) {
         self.stop.cancel();
-        self.shared.close();
+        self.shared.shut();
     }
 }
 
@@ -181,7 +182,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const fn is_final(self) -> bool {
+    pub(crate) const fn is_final(self) -> bool {
         matches!(self, Self::Failed | Self::Closed)
     }
 }
@@ -204,6 +205,21 @@ pub struct SourceStatus {
     pub refusal: Option<Refusal>,
     /// Counts what [`Changes`] shows: new material, and its withdrawal.
     generation: u64,
+}
+
+impl SourceStatus {
+    /// Of a source that has only just begun.
+    pub(crate) const fn connecting() -> Self {
+        Self {
+            phase: Phase::Connecting,
+            available: false,
+            updates: 0,
+            discarded: 0,
+            failures: 0,
+            refusal: None,
+            generation: 0,
+        }
+    }
 }
 
 /// The changes of a source. A slow reader sees the latest state and not every one between.
@@ -237,16 +253,7 @@ struct Shared<M> {
 
 impl<M> Shared<M> {
     fn new() -> Self {
-        let status = SourceStatus {
-            phase: Phase::Connecting,
-            available: false,
-            updates: 0,
-            discarded: 0,
-            failures: 0,
-            refusal: None,
-            generation: 0,
-        };
-        Self { current: ArcSwapOption::empty(), status: watch::Sender::new(status) }
+        Self { current: ArcSwapOption::empty(), status: watch::Sender::new(SourceStatus::connecting()) }
     }
 
     fn publish(&self, material: M) {
@@ -272,7 +279,44 @@ impl<M> Shared<M> {
         });
     }
 
-    /// The stream ended. `withdraw`: and what it brought may not be used any more.
+    fn shut(&self) {
+        self.status.send_modify(|status| {
+            self.current.store(None);
+            status.phase = Phase::Closed;
+            status.available = false;
+        });
+    }
+
+    fn why_not(&self) -> Refusal {
+        let status = self.status.borrow();
+        match (&status.refusal, status.phase) {
+            (_, Phase::Closed) => Refusal::new(Reason::SourceClosed, "the source was shut down"),
+            (Some(refusal), _) => refusal.clone(),
+            (None, _) => Refusal::new(Reason::SourceNotReady, "the agent has not sent anything yet"),
+        }
+    }
+}
+
+impl<M: Material> Subscriber for Shared<M> {
+    type Message = M::Message;
+    const CALL: &'static str = M::CALL;
+
+    fn open(&self, client: &WorkloadClient) -> impl Future<Output = Result<Streaming<Self::Message>, Status>> + Send {
+        M::open(client)
+    }
+
+    /// A message that does not hold is discarded: the next one is whole again.
+    fn take(&self, message: M::Message) -> Result<(), Refusal> {
+        match M::decode(message) {
+            Ok(material) => self.publish(material),
+            Err(refusal) => {
+                tracing::warn!(call = M::CALL, error = refusal.what, "message discarded");
+                self.discard(refusal);
+            }
+        }
+        Ok(())
+    }
+
     fn ended(&self, phase: Phase, refusal: Refusal, failures: u32, withdraw: bool) {
         self.status.send_modify(|status| {
             if status.phase == Phase::Closed {
@@ -297,19 +341,6 @@ impl<M> Shared<M> {
     }
 
     fn close(&self) {
-        self.status.send_modify(|status| {
-            self.current.store(None);
-            status.phase = Phase::Closed;
-            status.available = false;
-        });
-    }
-
-    fn why_not(&self) -> Refusal {
-        let status = self.status.borrow();
-        match (&status.refusal, status.phase) {
-            (_, Phase::Closed) => Refusal::new(Reason::SourceClosed, "the source was shut down"),
-            (Some(refusal), _) => refusal.clone(),
-            (None, _) => Refusal::new(Reason::SourceNotReady, "the agent has not sent anything yet"),
-        }
+        self.shut();
     }
 }

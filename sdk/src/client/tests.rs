@@ -5,4 +5,5 @@ mod calls;
 mod contexts;
 mod following;
 mod reconnecting;
+mod refreshing;
 mod wits;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use mayfly_proto::task::task_service_client::TaskServiceClient;
 use mayfly_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use mayfly_proto::workload::{JwtsvidRequest, ValidateJwtsvidRequest};
 use tonic::metadata::MetadataValue;
@@ -23,6 +24,9 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// The generated client with the security header on every call.
 pub(super) type Api = SpiffeWorkloadApiClient<InterceptedService<Channel, Header>>;
+
+/// The same for the task API, on the same socket.
+pub(crate) type TaskApi = TaskServiceClient<InterceptedService<Channel, Header>>;
 
 type Header = fn(Request<()>) -> Result<Request<()>, Status>;
 
@@ -90,7 +94,7 @@ impl WorkloadClient {
     }
 
     /// The refusal of a status; where nobody answered, with the address and what the kernel said.
-    pub(super) fn refusal(&self, status: &Status) -> Refusal {
+    pub(crate) fn refusal(&self, status: &Status) -> Refusal {
         let mut error: &(dyn Error + 'static) = status;
         let mut unreachable = false;
         while let Some(source) = error.source() {
@@ -101,6 +105,11 @@ impl WorkloadClient {
             return Refusal::new(Reason::PeerUnreachable, format!("nobody answers at {}: {error}", self.endpoint));
         }
         Refusal::from_status(status)
+    }
+
+    pub(crate) fn task_api(&self) -> TaskApi {
+        TaskServiceClient::with_interceptor(self.channel.clone(), with_header as Header)
+            .max_decoding_message_size(MAX_MESSAGE)
     }
 
     pub(super) fn api(&self) -> Api {

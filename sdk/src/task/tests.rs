@@ -1,5 +1,6 @@
 mod feed;
 mod tokens;
+mod verifying;
 
 use serde_json::{Value, json};
 

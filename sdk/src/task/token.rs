@@ -5,16 +5,13 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fmt;
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use super::attenuation::Actor;
+use super::caller::TaskCaller;
 use super::claims::{Binding, TaskClaims};
-use super::detail::Detail;
-use super::grant::Grant;
-use super::subject::Subject;
 use crate::json::{self, Object};
 use crate::jwk;
 use crate::jws::{Unverified, Verified};
@@ -39,7 +36,7 @@ const MAX_JWKS_BYTES: usize = 64 * 1024;
 const MAX_KEYS: usize = 32;
 
 /// The keys of one authorization server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskKeys {
     issuer: String,
     keys: HashMap<String, PublicKey>,
@@ -76,13 +73,6 @@ pub enum Standing {
     Ended,
     /// Not known, or not known recently enough, and the validator does not take that risk.
     Unknown,
-}
-
-/// Who calls, with what grant: a token that was believed, from the holder that it is bound to.
-#[derive(Clone)]
-pub struct TaskCaller {
-    claims: TaskClaims,
-    holder: Actor,
 }
 
 /// Why a token, or a call under it, is refused. Each is the first check that failed, in the order of the variants.
@@ -157,6 +147,29 @@ impl TaskTokenError {
         }
     }
 
+    /// The name of the check that failed, for records of decisions. Each has one, and it never changes.
+    #[must_use]
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::NotATaskToken => "form",
+            Self::WrongType => "type",
+            Self::WrongIssuer => "issuer",
+            Self::UnknownKey => "key",
+            Self::BadSignature => "signature",
+            Self::BadClaims => "claims",
+            Self::Expired => "expiry",
+            Self::NotYetValid => "not_before",
+            Self::WrongAudience => "audience",
+            Self::NotBound => "binding",
+            Self::NotTheHolder => "holder",
+            Self::Suspended => "suspended",
+            Self::Ended => "ended",
+            Self::StandingUnknown => "standing",
+            Self::InsufficientScope => "scope",
+            Self::InsufficientDetail => "detail",
+        }
+    }
+
     /// The `error` of the `WWW-Authenticate` challenge (RFC 6750 3.1).
     #[must_use]
     pub fn oauth_error(self) -> &'static str {
@@ -207,16 +220,25 @@ impl TaskKeys {
         Ok(Self { issuer: issuer.into(), keys })
     }
 
+    /// What the authorization server calls itself.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
     /// What a token of these keys says, for whoever does not stand behind its audience: the issuer, of a parent's token. Its
     /// holder, its audience and the standing of its task are not looked at.
     ///
     /// # Errors
     /// The first check that failed.
     pub fn read(&self, token: &str, now: Timestamp) -> Result<TaskClaims, TaskTokenError> {
-        self.read_with(token, false, now)
+        let claims = self.authentic(token)?;
+        check_times(&claims, false, now)?;
+        Ok(claims)
     }
 
-    fn read_with(&self, token: &str, sensitive: bool, now: Timestamp) -> Result<TaskClaims, TaskTokenError> {
+    /// The checks that always come out alike: everything about a token but its times.
+    pub(super) fn authentic(&self, token: &str) -> Result<TaskClaims, TaskTokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TaskTokenError::NotATaskToken);
         }
@@ -225,17 +247,7 @@ impl TaskKeys {
         let verified = self.verify(parsed)?;
         let claims = verified.claims().ok().as_ref().and_then(TaskClaims::parse).ok_or(TaskTokenError::BadClaims)?;
         let life = claims.expires_at.seconds_since(claims.issued_at);
-        if !(1..=i64::from(MAX_LIFE.as_s())).contains(&life) {
-            return Err(TaskTokenError::BadClaims);
-        }
-        let leeway = |allowed| if sensitive { Ttl::from_s(0) } else { allowed };
-        if now >= claims.expires_at.saturating_add(leeway(EXPIRY_LEEWAY)) {
-            return Err(TaskTokenError::Expired);
-        }
-        if claims.issued_at > now.saturating_add(leeway(LEEWAY)) {
-            return Err(TaskTokenError::NotYetValid);
-        }
-        Ok(claims)
+        if (1..=i64::from(MAX_LIFE.as_s())).contains(&life) { Ok(claims) } else { Err(TaskTokenError::BadClaims) }
     }
 
     fn verify<'a>(&self, token: Unverified<'a>) -> Result<Verified<'a>, TaskTokenError> {
@@ -262,22 +274,34 @@ impl Validator<'_> {
         standing: impl FnOnce(&TaskClaims) -> Standing,
         now: Timestamp,
     ) -> Result<TaskCaller, TaskTokenError> {
-        let claims = self.believe(token, now)?;
-        let holder = claims.holder().cloned().ok_or(TaskTokenError::BadClaims)?;
+        let claims = Arc::new(self.keys.authentic(token)?);
+        self.judge(&claims, shown, standing, now)
+    }
+
+    /// The rest of [`Validator::verify`], for claims that these keys signed: what depends on the moment and on the presenter.
+    pub(super) fn judge(
+        &self,
+        claims: &Arc<TaskClaims>,
+        shown: Shown<'_>,
+        standing: impl FnOnce(&TaskClaims) -> Standing,
+        now: Timestamp,
+    ) -> Result<TaskCaller, TaskTokenError> {
+        self.believe(claims, now)?;
+        let caller = TaskCaller::of(Arc::clone(claims)).ok_or(TaskTokenError::BadClaims)?;
         match (claims.binding, shown) {
             (Binding::Certificate(thumbprint), Shown::Peer(peer)) => {
                 if digest(&SHA256, peer.certificate()).as_ref() != thumbprint {
                     return Err(TaskTokenError::NotBound);
                 }
-                if *peer.spiffe_id() != holder.spiffe_id {
+                if *peer.spiffe_id() != caller.holder().spiffe_id {
                     return Err(TaskTokenError::NotTheHolder);
                 }
             }
             (Binding::Key(bound), Shown::Proof(proved)) if bound == proved => {}
             _ => return Err(TaskTokenError::NotBound),
         }
-        standing(&claims).require()?;
-        Ok(TaskCaller { claims, holder })
+        standing(claims).require()?;
+        Ok(caller)
     }
 
     /// As [`Validator::verify`], for whoever did not see the presenter: with the certificate that a service says it saw, or
@@ -292,7 +316,8 @@ impl Validator<'_> {
         standing: impl FnOnce(&TaskClaims) -> Standing,
         now: Timestamp,
     ) -> Result<TaskClaims, TaskTokenError> {
-        let claims = self.believe(token, now)?;
+        let claims = self.keys.authentic(token)?;
+        self.believe(&claims, now)?;
         if let Some(certificate) = certificate {
             match claims.binding {
                 Binding::Certificate(thumbprint) if digest(&SHA256, certificate).as_ref() == thumbprint => {}
@@ -304,12 +329,9 @@ impl Validator<'_> {
     }
 
     /// The checks that need neither a peer nor the task's standing.
-    fn believe(&self, token: &str, now: Timestamp) -> Result<TaskClaims, TaskTokenError> {
-        let claims = self.keys.read_with(token, self.sensitive, now)?;
-        if claims.grant.audience() != self.audience {
-            return Err(TaskTokenError::WrongAudience);
-        }
-        Ok(claims)
+    fn believe(&self, claims: &TaskClaims, now: Timestamp) -> Result<(), TaskTokenError> {
+        check_times(claims, self.sensitive, now)?;
+        if claims.grant.audience() == self.audience { Ok(()) } else { Err(TaskTokenError::WrongAudience) }
     }
 }
 
@@ -333,69 +355,14 @@ fn check_header(header: &Object) -> Result<(), TaskTokenError> {
     if known { Ok(()) } else { Err(TaskTokenError::NotATaskToken) }
 }
 
-impl TaskCaller {
-    /// The workload, and the process of it, that calls.
-    #[must_use]
-    pub fn holder(&self) -> &Actor {
-        &self.holder
+/// Whether the token is good at this moment, clocks that differ a little allowed for unless it is `sensitive`.
+fn check_times(claims: &TaskClaims, sensitive: bool, now: Timestamp) -> Result<(), TaskTokenError> {
+    let leeway = |allowed| if sensitive { Ttl::from_s(0) } else { allowed };
+    if now >= claims.expires_at.saturating_add(leeway(EXPIRY_LEEWAY)) {
+        return Err(TaskTokenError::Expired);
     }
-
-    /// On whose behalf.
-    #[must_use]
-    pub fn subject(&self) -> &Subject {
-        &self.claims.subject
+    if claims.issued_at > now.saturating_add(leeway(LEEWAY)) {
+        return Err(TaskTokenError::NotYetValid);
     }
-
-    /// The holders from the root task on, the caller last.
-    #[must_use]
-    pub fn chain(&self) -> &[Actor] {
-        &self.claims.chain
-    }
-
-    /// What it may do.
-    #[must_use]
-    pub fn grant(&self) -> &Grant {
-        &self.claims.grant
-    }
-
-    /// All that the token says.
-    #[must_use]
-    pub fn claims(&self) -> &TaskClaims {
-        &self.claims
-    }
-
-    /// Whether the grant has this scope token.
-    ///
-    /// # Errors
-    /// [`TaskTokenError::InsufficientScope`].
-    pub fn require_scope(&self, scope: &str) -> Result<(), TaskTokenError> {
-        if self.grant().scope().contains(scope) { Ok(()) } else { Err(TaskTokenError::InsufficientScope) }
-    }
-
-    /// Whether a detail of the grant allows a call of this tool at this place with these arguments.
-    ///
-    /// # Errors
-    /// [`TaskTokenError::InsufficientDetail`].
-    pub fn require_tool(
-        &self,
-        name: &str,
-        location: &str,
-        action: &str,
-        arguments: &Object,
-    ) -> Result<(), TaskTokenError> {
-        let allows = |detail: &Detail| match detail {
-            Detail::Tool(tool) => {
-                tool.name() == name && tool.resource().admits(location, action) && tool.admits(arguments)
-            }
-            Detail::Resource(_) => false,
-        };
-        if self.grant().details().iter().any(allows) { Ok(()) } else { Err(TaskTokenError::InsufficientDetail) }
-    }
-}
-
-// Says who calls, and nothing that could be shown as a token.
-impl fmt::Debug for TaskCaller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskCaller({} for {}, task {})", self.holder.spiffe_id, self.claims.subject, self.claims.task.id)
-    }
+    Ok(())
 }

@@ -1,0 +1,127 @@
+//! The stream of revocations, and the verifier that it feeds.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mayfly_proto::task as wire;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tonic::{Status, Streaming};
+
+use crate::client::{Phase, SourceStatus, Subscriber, WorkloadClient};
+use crate::reason::{Reason, Refusal};
+use crate::task::{SILENCE, TaskKeys, TaskVerifier, UpdateParts};
+
+/// How often an unknown key may open the stream anew.
+const ANEW: Duration = Duration::from_secs(30);
+
+/// Whatever is known stays known while the stream is away; that it grows stale is for the verifier to see.
+pub(super) struct Feed {
+    verifier: TaskVerifier,
+    status: watch::Sender<SourceStatus>,
+    /// What came of an update that is longer than a message.
+    parts: Mutex<UpdateParts>,
+    wanted: AtomicBool,
+    anew: Notify,
+}
+
+impl Feed {
+    pub(super) fn new(verifier: TaskVerifier) -> Self {
+        let status = watch::Sender::new(SourceStatus::connecting());
+        Self { verifier, status, parts: Mutex::default(), wanted: AtomicBool::new(false), anew: Notify::new() }
+    }
+
+    pub(super) const fn verifier(&self) -> &TaskVerifier {
+        &self.verifier
+    }
+
+    pub(super) fn watch_status(&self) -> watch::Receiver<SourceStatus> {
+        self.status.subscribe()
+    }
+
+    pub(super) fn available(&self) -> Result<(), Refusal> {
+        let status = self.status.borrow();
+        match &status.refusal {
+            _ if status.available => Ok(()),
+            Some(refusal) => Err(refusal.clone()),
+            None => Err(Refusal::new(Reason::SourceNotReady, "the agent has not sent anything yet")),
+        }
+    }
+
+    /// Asks for the stream to be opened anew, once it is 30 s old.
+    pub(super) fn ask_anew(&self) {
+        if !self.wanted.swap(true, Ordering::Relaxed) {
+            self.anew.notify_one();
+        }
+    }
+}
+
+impl Subscriber for Feed {
+    type Message = wire::Revocations;
+    const CALL: &'static str = "WatchRevocations";
+    const SILENCE: Option<Duration> = Some(SILENCE);
+
+    async fn open(&self, client: &WorkloadClient) -> Result<Streaming<wire::Revocations>, Status> {
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = UpdateParts::default();
+        let request = wire::WatchRevocationsRequest { audience: self.verifier.audience().to_owned() };
+        client.task_api().watch_revocations(request).await.map(tonic::Response::into_inner)
+    }
+
+    fn take(&self, message: wire::Revocations) -> Result<(), Refusal> {
+        let taken = self.read(&message);
+        self.status.send_modify(|status| match &taken {
+            Ok(()) if message.more => {}
+            Ok(()) => {
+                status.phase = Phase::Live;
+                status.available = true;
+                status.updates += 1;
+                status.refusal = None;
+            }
+            Err(_) => status.discarded += 1,
+        });
+        taken
+    }
+
+    fn connecting(&self) {
+        self.status.send_modify(|status| status.phase = Phase::Connecting);
+    }
+
+    fn ended(&self, phase: Phase, refusal: Refusal, failures: u32, _withdraw: bool) {
+        self.status.send_modify(|status| {
+            status.phase = phase;
+            status.failures = failures;
+            status.refusal = Some(refusal);
+        });
+    }
+
+    fn close(&self) {
+        self.status.send_modify(|status| status.phase = Phase::Closed);
+    }
+
+    async fn anew(&self, opened: Instant) {
+        // A stream that has just been opened brought the keys of that moment.
+        tokio::time::sleep_until(opened + ANEW).await;
+        while !self.wanted.swap(false, Ordering::Relaxed) {
+            self.anew.notified().await;
+        }
+    }
+}
+
+impl Feed {
+    fn read(&self, message: &wire::Revocations) -> Result<(), Refusal> {
+        let invalid = |what: &str| Refusal::new(Reason::MessageInvalid, format!("the feed is opened anew: {what}"));
+        let keys = |issuer: &wire::TaskIssuer| TaskKeys::from_jwks(issuer.iss.as_str(), issuer.jwks.as_bytes());
+        let keys = message.issuer.as_ref().map(keys).transpose()?;
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let update = parts.take(message).map_err(|refusal| invalid(&refusal.what))?;
+        // What has ended is known before keys are that would let it in.
+        if let Some(update) = update {
+            self.verifier.take(&update, message.said_at).map_err(|error| invalid(&error.to_string()))?;
+        }
+        if let Some(keys) = keys {
+            self.verifier.set_keys(keys);
+        }
+        Ok(())
+    }
+}

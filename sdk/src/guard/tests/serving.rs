@@ -1,0 +1,256 @@
+//! Through axum and tonic, over mTLS.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use ::axum::Router;
+use ::axum::routing::get;
+use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::body::Body;
+use tower::service_fn;
+
+use super::*;
+use crate::task::WhenStale;
+use crate::task::fixture::claims;
+use crate::time::ClockHand;
+use crate::tls::{
+    Acceptor, Authorizer, ClientAuth, ClientTls, Connector, Credentials, Options, PeerInfo, ServerTls, Trust,
+    certified_key, connect,
+};
+use crate::x509::fixture::{Domain, Made, NOW, leaf, signed};
+
+const AGENT: &str = "spiffe://td/agent";
+
+struct World {
+    domain: Domain,
+    authority: Authority,
+    agent: FakeTasks,
+    clock: Clock,
+    hand: ClockHand,
+    feed: Messages<wire::Revocations>,
+    guard: Guard,
+    tasks: JoinSet<()>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let (agent, authority) = (FakeTasks::start(), Authority::new());
+        let (clock, hand) = Clock::manual(NOW);
+        let (guard, feed) = guard(&agent, &authority, &clock).await;
+        Self { domain: Domain::new(), authority, agent, clock, hand, feed, guard, tasks: JoinSet::new() }
+    }
+
+    fn instance(&self, id: &str) -> Made {
+        signed(leaf(id), &self.domain.intermediate)
+    }
+
+    fn credentials(&self, of: &Made) -> Credentials {
+        let chain = [&of.der, &self.domain.intermediate.der].map(|der| CertificateDer::from(der.clone()));
+        let key = certified_key(chain.to_vec(), &of.private_key()).unwrap();
+        Credentials::from_fn(move || Some(Arc::clone(&key)))
+    }
+
+    fn client(&self, of: Option<&Made>, options: &Options) -> ClientTls {
+        let credentials = of.map_or_else(Credentials::none, |of| self.credentials(of));
+        let trust = Trust::fixed(self.domain.bundles.clone());
+        ClientTls::new(credentials, trust, Authorizer::any(), &self.clock, options).unwrap()
+    }
+
+    async fn listen(&self, options: &Options) -> (String, crate::tls::Incoming) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (credentials, trust) =
+            (self.credentials(&self.instance("spiffe://td/files")), Trust::fixed(self.domain.bundles.clone()));
+        let clients = ClientAuth::Optional(Authorizer::any());
+        let tls = ServerTls::new(credentials, trust, clients, &self.clock, options).unwrap();
+        (address, Acceptor::new(listener, tls).incoming(CancellationToken::new()))
+    }
+
+    /// An axum service; its handlers say who calls.
+    async fn axum(&mut self) -> String {
+        let (address, incoming) = self.listen(&Options::default().alpn(["http/1.1"])).await;
+        let who = get(|caller: Caller, headers: http::HeaderMap| async move {
+            let user = caller.user().map(|user| user.subject().to_owned());
+            let seen = headers.contains_key("authorization");
+            format!("{} {} {user:?} {seen}", caller.agent(), caller.task().id)
+        });
+        let write = get(|caller: Caller| async move { caller.require_scope("write").map(|()| "written") });
+        let layer = self.guard.layer().scope(["read"]).resource_metadata("https://files.example.org/.well-known/x");
+        let app = Router::new().route("/", who).route("/write", write).layer(layer);
+        let app = app.route("/open", get(|| async {}));
+        self.tasks.spawn(async move {
+            let service = app.into_make_service_with_connect_info::<PeerInfo>();
+            ::axum::serve(Listener::new(incoming), service).await.unwrap();
+        });
+        address
+    }
+
+    fn token(&self, of: &Made, task: i64) -> String {
+        self.authority.token(&claims(&AGENT.parse().unwrap(), &of.der, task, NOW))
+    }
+
+    /// The status line and headers, and the body, of a request over a connection of this instance.
+    async fn get(&self, address: &str, path: &str, of: Option<&Made>, headers: &[String]) -> (u16, String) {
+        let tls = self.client(of, &Options::default().alpn(["http/1.1"]));
+        let mut connection = connect(TcpStream::connect(address).await.unwrap(), &tls).await.unwrap();
+        let headers: String = headers.iter().flat_map(|header| [header.as_str(), "\r\n"]).collect();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.ok();
+        (answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}")), answer)
+    }
+}
+
+/// What is presented, over whose connection; the status, the code, and the error of the challenge.
+type Case<'a> = (&'a [String], Option<&'a Made>, u16, &'a str, &'a str);
+
+fn bearer(token: &str) -> [String; 1] {
+    [format!("authorization: Bearer {token}")]
+}
+
+#[tokio::test]
+async fn an_axum_handler_knows_its_caller_and_never_sees_the_token() {
+    let mut world = World::new().await;
+    let address = world.axum().await;
+    let agent = world.instance(AGENT);
+    let token = world.token(&agent, 1);
+    let (status, answer) = world.get(&address, "/", Some(&agent), &bearer(&token)).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.ends_with(&format!("{AGENT} {} None false", serial(1))), "{answer}");
+    let (status, _) = world.get(&address, "/", Some(&agent), &[format!("authorization: bEARER  {token}")]).await;
+    assert_eq!(status, 200);
+    assert_eq!(world.get(&address, "/open", None, &[]).await.0, 200);
+}
+
+#[tokio::test]
+async fn each_refusal_is_answered_as_rfc_6750_says() {
+    let mut world = World::new().await;
+    let address = world.axum().await;
+    let (agent, twin, other) = (world.instance(AGENT), world.instance(AGENT), world.instance("spiffe://td/other"));
+    let (token, foreign) =
+        (world.token(&agent, 1), Authority::new().token(&claims(&AGENT.parse().unwrap(), &agent.der, 1, NOW)));
+    let elsewhere = {
+        let mut claims = claims(&AGENT.parse().unwrap(), &agent.der, 1, NOW);
+        claims.grant =
+            crate::task::Grant::from_json(br#"{"audience": "https://files.example.org/mcp/", "scope": ["read"]}"#)
+                .unwrap();
+        world.authority.token(&claims)
+    };
+    let both = [bearer(&token), bearer(&token)].concat();
+    let basic = ["authorization: Basic eDp5".to_owned()];
+    let cases: [Case<'_>; 9] = [
+        (&[], Some(&agent), 401, "unauthenticated", ""),
+        (&basic, Some(&agent), 401, "unauthenticated", ""),
+        (&both, Some(&agent), 400, "task_token_invalid", "invalid_request"),
+        (&bearer("x.y.z"), Some(&agent), 400, "task_token_invalid", "invalid_request"),
+        (&bearer(&foreign), Some(&agent), 401, "task_token_untrusted", "invalid_token"),
+        (&bearer(&elsewhere), Some(&agent), 401, "wrong_audience", "invalid_token"),
+        (&bearer(&token), Some(&twin), 401, "task_token_not_bound", "invalid_token"),
+        (&bearer(&token), Some(&other), 401, "task_token_not_bound", "invalid_token"),
+        (&bearer(&token), None, 401, "task_token_not_bound", "invalid_token"),
+    ];
+    for (headers, of, status, code, error) in cases {
+        let (got, answer) = world.get(&address, "/", of, headers).await;
+        assert_eq!(got, status, "{answer}");
+        assert!(answer.contains(&format!("mayfly-reason: {code}\r\n")), "{answer}");
+        let challenge = answer.lines().find_map(|line| line.strip_prefix("www-authenticate: ")).unwrap();
+        assert!(challenge.starts_with("Bearer "), "{challenge}");
+        assert!(
+            challenge.contains("scope=\"read\", resource_metadata=\"https://files.example.org/.well-known/x\""),
+            "{challenge}"
+        );
+        assert_eq!(challenge.contains("error="), !error.is_empty(), "{challenge}");
+        assert!(challenge.contains(error), "{challenge}");
+        assert!(!answer.contains(&token), "{answer}");
+    }
+    let (status, answer) = world.get(&address, "/write", Some(&agent), &bearer(&token)).await;
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("error=\"insufficient_scope\""), "{answer}");
+    assert!(answer.contains("scope=\"write\""), "{answer}");
+}
+
+#[tokio::test]
+async fn a_task_that_ended_is_refused_on_an_open_connection_and_a_stale_guard_says_it_is_not_the_tokens_fault() {
+    let mut world = World::new().await;
+    let address = world.axum().await;
+    let agent = world.instance(AGENT);
+    let (first, second) = (world.token(&agent, 1), world.token(&agent, 2));
+    assert_eq!(world.get(&address, "/", Some(&agent), &bearer(&first)).await.0, 200);
+    world.feed.send(Ok(ended(1, 1))).unwrap();
+    until(&world.guard, |status| status.updates == 2).await;
+    let (status, answer) = world.get(&address, "/", Some(&agent), &bearer(&first)).await;
+    assert_eq!(status, 401);
+    assert!(answer.contains("mayfly-reason: task_ended"), "{answer}");
+    assert_eq!(world.get(&address, "/", Some(&agent), &bearer(&second)).await.0, 200);
+    world.hand.advance(Duration::from_secs(31));
+    let (status, answer) = world.get(&address, "/", Some(&agent), &bearer(&second)).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.contains("retry-after: 1") && !answer.contains("www-authenticate"), "{answer}");
+    world.feed.send(Ok(beat(1))).unwrap();
+    until(&world.guard, |status| status.updates == 3).await;
+    assert_eq!(world.get(&address, "/", Some(&agent), &bearer(&second)).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_service_that_stays_open_when_stale_goes_on() {
+    let mut world = World::new().await;
+    let feed = world.agent.feed();
+    feed.send(Ok(whole(&world.authority, 0))).unwrap();
+    let verifier = TaskVerifier::new(AUDIENCE, &world.clock).when_stale(WhenStale::OpenUntilExpiry);
+    world.guard = Guard::start(world.agent.endpoint(), verifier);
+    world.guard.ready(Duration::from_secs(20)).await.unwrap();
+    let address = world.axum().await;
+    let agent = world.instance(AGENT);
+    let token = world.token(&agent, 1);
+    world.hand.advance(Duration::from_secs(31));
+    assert_eq!(world.get(&address, "/", Some(&agent), &bearer(&token)).await.0, 200);
+    world.hand.advance(Duration::from_secs(279));
+    assert_eq!(world.get(&address, "/", Some(&agent), &bearer(&token)).await.0, 401);
+}
+
+#[tokio::test]
+async fn over_grpc_the_refusal_is_a_status() {
+    let mut world = World::new().await;
+    let (address, incoming) = world.listen(&Options::grpc()).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let handler = service_fn(move |request: http::Request<Body>| {
+        let caller = request.extensions().get::<Caller>().unwrap().clone();
+        log.lock().unwrap().push(caller.agent().to_string());
+        let status = caller.require_scope("write").map_or_else(tonic::Status::from, |()| tonic::Status::ok("written"));
+        std::future::ready(Ok::<_, Infallible>(status.into_http::<Body>()))
+    });
+    let layer = world.guard.layer().scope(["read"]);
+    world.tasks.spawn(async move {
+        tonic::transport::Server::builder().layer(layer).serve_with_incoming(handler, incoming).await.unwrap();
+    });
+    let agent = world.instance(AGENT);
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let tls = world.client(Some(&agent), &Options::grpc());
+    let mut channel = channel.connect_with_connector(Connector::new(tls)).await.unwrap();
+    let mut call = async |token: Option<&str>| {
+        let mut request = http::Request::post("http://files/S/M").header("content-type", "application/grpc+proto");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let channel = tower::ServiceExt::ready(&mut channel).await.unwrap();
+        let answer = tower::Service::call(channel, request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+        (
+            status.code(),
+            status.metadata().get("mayfly-reason").and_then(|code| code.to_str().ok()).unwrap_or("").to_owned(),
+        )
+    };
+    let token = world.token(&agent, 1);
+    assert_eq!(call(None).await, (tonic::Code::Unauthenticated, "unauthenticated".to_owned()));
+    assert_eq!(call(Some("x.y.z")).await, (tonic::Code::Unauthenticated, "task_token_invalid".to_owned()));
+    assert!(seen.lock().unwrap().is_empty());
+    assert_eq!(call(Some(&token)).await, (tonic::Code::PermissionDenied, "insufficient_grant".to_owned()));
+    assert_eq!(seen.lock().unwrap().as_slice(), [AGENT]);
+    world.hand.advance(Duration::from_secs(31));
+    assert_eq!(call(Some(&token)).await, (tonic::Code::Unavailable, "task_standing_unknown".to_owned()));
+}
