@@ -120,7 +120,7 @@ fn who_does_not_serve_an_audience_is_told_nothing_of_it() {
         let asked = Instant::now();
         let ended = loop {
             match listener.stream.message().await {
-                Ok(Some(_)) => assert!(asked.elapsed() < Duration::from_secs(60), "it goes on"),
+                Ok(Some(_)) => assert!(asked.elapsed() < Duration::from_mins(1), "it goes on"),
                 ended => break ended,
             }
         };
