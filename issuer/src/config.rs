@@ -132,7 +132,7 @@ pub struct MetricsConfig {
     pub listen: String,
 }
 
-/// HTTPS that never asks for a client certificate.
+/// HTTPS: one listener that never asks for a client certificate, and one that always does.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WebConfig {
@@ -146,6 +146,10 @@ pub struct WebConfig {
     pub connections: usize,
     /// `https://HOST` under which relying parties reach this trust domain; sets the `iss` of JWT-SVIDs. Empty: none.
     pub public_url: String,
+    /// Address at which workloads call the OAuth endpoints with their X.509-SVIDs, where there is a public URL; empty: none.
+    pub mtls_listen: String,
+    /// `https://HOST:PORT` under which they reach it. Empty: the host of the public URL, and the port of the address.
+    pub mtls_url: String,
 }
 
 /// Where others fetch this trust domain's bundle (SPIFFE Federation 5).
@@ -275,16 +279,47 @@ impl Default for WebConfig {
             key: None,
             connections: 256,
             public_url: String::new(),
+            mtls_listen: "0.0.0.0:8445".into(),
+            mtls_url: String::new(),
         }
     }
 }
 
 impl WebConfig {
+    /// The host names of the URLs, which the issuer's own SVID carries; an address is none.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<String> {
+        let mtls = self.mtls().map(|(_, url)| url).unwrap_or_default();
+        let host = |url: &str| {
+            let host = without_port(url.strip_prefix("https://")?.trim_end_matches('/'));
+            let named = host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
+            named.then(|| host.to_ascii_lowercase())
+        };
+        let mut hosts: Vec<_> = [self.public_url.as_str(), &mtls].into_iter().filter_map(host).collect();
+        hosts.dedup();
+        hosts
+    }
+
+    /// Where workloads call with their X.509-SVIDs, and under which URL, once [`Settings::check`] has passed.
+    #[must_use]
+    pub fn mtls(&self) -> Option<(SocketAddr, String)> {
+        let address: SocketAddr = self.mtls_listen.parse().ok()?;
+        let host = self.public_url.trim_end_matches('/').strip_prefix("https://")?;
+        if !self.mtls_url.is_empty() {
+            return Some((address, self.mtls_url.trim_end_matches('/').to_owned()));
+        }
+        Some((address, format!("https://{}:{}", without_port(host), address.port())))
+    }
+
     /// Where to listen, once [`Settings::check`] has passed; none: nowhere.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.listen.parse().ok()
     }
+}
+
+fn without_port(host: &str) -> &str {
+    host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(host, _)| host)
 }
 
 impl Default for BundleEndpointConfig {
@@ -424,6 +459,12 @@ impl Config {
             |key: &str, what: &str, remedy: &str| problems.push(Problem::new(key, what.to_owned(), remedy));
         if !self.web.listen.is_empty() && self.web.address().is_none() {
             problem("web.listen", "is not an address", "write IP:PORT, or \"\" for none");
+        }
+        if !self.web.mtls_listen.is_empty() && self.web.mtls_listen.parse::<SocketAddr>().is_err() {
+            problem("web.mtls_listen", "is not an address", "write IP:PORT, or \"\" for none");
+        }
+        if !self.web.mtls_url.is_empty() && !self.web.mtls_url.starts_with("https://") {
+            problem("web.mtls_url", "does not begin with https://", "write https://HOST:PORT, or \"\"");
         }
         let path = &self.bundle_endpoint.path;
         if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-~".contains(&b)) {

@@ -28,6 +28,8 @@ pub struct OwnIdentity {
     directory: Arc<Directory>,
     authorities: Authorities,
     spiffe_id: SpiffeId,
+    /// The host names by which others reach its HTTPS listeners.
+    hosts: Vec<String>,
     ttl: Ttl,
     key: Arc<ArcSwapOption<CertifiedKey>>,
     trust: Arc<ArcSwap<X509BundleSet>>,
@@ -43,12 +45,13 @@ impl OwnIdentity {
         directory: Arc<Directory>,
         authorities: Authorities,
         name: &str,
+        hosts: Vec<String>,
         ttl: Ttl,
     ) -> Result<Self, Refusal> {
         let spiffe_id = SpiffeId::from_path(directory.trust_domain(), &format!("/mayfly/issuer/{name}"))?;
         let trust = Arc::new(ArcSwap::from_pointee(X509BundleSet::default()));
         let key = Arc::new(ArcSwapOption::empty());
-        let mut identity = Self { directory, authorities, spiffe_id, ttl, key, trust, renew_at: Duration::ZERO };
+        let mut identity = Self { directory, authorities, spiffe_id, hosts, ttl, key, trust, renew_at: Duration::ZERO };
         identity.renew().await?;
         Ok(identity)
     }
@@ -101,7 +104,7 @@ impl OwnIdentity {
         let plan = LeafPlan {
             spiffe_id: self.spiffe_id.clone(),
             public_key: key.public_key().clone(),
-            dns_names: Vec::new(),
+            dns_names: self.hosts.clone(),
             ttl: self.ttl,
             serial: Serial::generate(clock.now_ms())?,
             now: clock.now(),

@@ -140,8 +140,14 @@ async fn serve(
     let slots = Arc::new(SlotsOf(Arc::clone(&directory)));
     let (authorities, rotation) =
         authority::open(place, config.authority_settings(), stored, slots.clone(), slots, clock).await?;
-    let identity =
-        OwnIdentity::make(Arc::clone(&directory), authorities.clone(), &config.name, config.ttl.node).await?;
+    let identity = OwnIdentity::make(
+        Arc::clone(&directory),
+        authorities.clone(),
+        &config.name,
+        config.web.hosts(),
+        config.ttl.node,
+    )
+    .await?;
     let parts = Parts {
         config,
         directory: Arc::clone(&directory),
@@ -166,8 +172,9 @@ impl Parts<'_> {
     async fn run(self, rotation: Rotation, identity: OwnIdentity) -> Result<(), RunError> {
         let (metrics, registry) = Metrics::registered();
         let mut parts: JoinSet<Ended> = JoinSet::new();
-        self.nodes(&mut parts, &identity, &metrics).await?;
-        self.web(&mut parts, &identity, &metrics).await?;
+        let minter = self.minter();
+        self.nodes(&mut parts, &identity, Arc::clone(&minter), &metrics).await?;
+        self.web(&mut parts, &identity, minter, &metrics).await?;
         // After what others need: whoever gets an answer here finds the rest in its place.
         let layer = AuthorizeLayer::new(Arc::clone(&self.directory), Arc::clone(&metrics));
         self.remote_admin(&mut parts, &identity, layer.clone()).await?;
@@ -220,6 +227,7 @@ impl Parts<'_> {
         &self,
         parts: &mut JoinSet<Ended>,
         identity: &OwnIdentity,
+        minter: Arc<Minter>,
         metrics: &Arc<Metrics>,
     ) -> Result<(), RunError> {
         let address = self.config.listen;
@@ -236,21 +244,6 @@ impl Parts<'_> {
         let acceptor =
             Acceptor::new(listener, tls).max_handshakes(limits.handshakes).max_connections(limits.connections);
         let incoming = acceptor.incoming(self.stop.clone());
-        let url = &self.config.web.public_url;
-        let iss = (!url.is_empty()).then(|| Arc::from(format!("{}/svid", url.trim_end_matches('/'))));
-        let minter = Minter {
-            directory: Arc::clone(&self.directory),
-            authorities: self.authorities.clone(),
-            admission: Admission::new(
-                std::thread::available_parallelism().map_or(2, usize::from) * 2,
-                self.config.limits.mint_queue,
-            ),
-            live_keys: LiveKeys::default(),
-            iss,
-            tasks: Arc::clone(&self.tasks),
-            verified: VerifiedSvids::default(),
-            task_iss: self.config.task_issuer(self.directory.trust_domain()).into(),
-        };
         let attestors = Attestors {
             lifetimes: NodeLifetimes { svid: self.config.ttl.node, reattest: self.config.ttl.reattest },
             machines: self.config.attest.x509pop_ca.as_deref().map(MachineAuthorities::read).transpose()?,
@@ -264,13 +257,31 @@ impl Parts<'_> {
             ("keys of identity providers", Ok(()))
         });
         let batch = self.config.limits.mint_batch;
-        let service = Nodes::new(Arc::new(minter), attestors, agentless, batch, Arc::clone(metrics), self.stop.clone());
+        let service = Nodes::new(minter, attestors, agentless, batch, Arc::clone(metrics), self.stop.clone());
         let service = NodeServiceServer::new(service).max_decoding_message_size(NODE_MESSAGE);
         let stop = self.stop.clone();
         let router = bounded().layer(BoundUnproven).add_service(service);
         let served = router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned());
         parts.spawn(async move { ("node listener", served.await.map_err(|error| error.to_string())) });
         Ok(())
+    }
+
+    fn minter(&self) -> Arc<Minter> {
+        let url = &self.config.web.public_url;
+        let iss = (!url.is_empty()).then(|| Arc::from(format!("{}/svid", url.trim_end_matches('/'))));
+        Arc::new(Minter {
+            directory: Arc::clone(&self.directory),
+            authorities: self.authorities.clone(),
+            admission: Admission::new(
+                std::thread::available_parallelism().map_or(2, usize::from) * 2,
+                self.config.limits.mint_queue,
+            ),
+            live_keys: LiveKeys::default(),
+            iss,
+            tasks: Arc::clone(&self.tasks),
+            verified: VerifiedSvids::default(),
+            task_iss: self.config.task_issuer(self.directory.trust_domain()).into(),
+        })
     }
 
     fn admin_service(&self) -> AdminServiceServer<Admin> {
@@ -346,11 +357,12 @@ impl Parts<'_> {
         &self,
         parts: &mut JoinSet<Ended>,
         identity: &OwnIdentity,
+        minter: Arc<Minter>,
         metrics: &Arc<Metrics>,
     ) -> Result<(), RunError> {
-        let web =
-            Web::bind(self.config, identity.credentials(), &self.directory, &self.authorities, metrics, &self.stop)
-                .await?;
+        let (own, trust, metrics) = (identity.credentials(), identity.trust(), Arc::clone(metrics));
+        let made_of = crate::web::Parts { config: self.config, own, trust, minter, metrics };
+        let web = Web::bind(made_of, &self.stop).await?;
         let Some(web) = web else { return Ok(()) };
         let stop = self.stop.clone();
         parts.spawn(async move {

@@ -29,7 +29,7 @@ pub use jwt::{JwtProfile, JwtRequest};
 pub use live_keys::{Holder, LiveKeys};
 pub use step::{Authorized, Issued, Recorded, Signed, record};
 pub(crate) use step::{renew_after_s, sha256};
-pub use task::{BeginTask, Begun, RenewTask};
+pub use task::{BeginTask, Begun, RenewTask, ShownKey};
 pub use verified::VerifiedSvids;
 pub use wit::{WitProfile, WitRequest};
 pub use x509::{X509Profile, X509Request};

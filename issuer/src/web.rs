@@ -1,9 +1,10 @@
-//! The HTTPS listener that never asks for a client certificate: the bundle endpoint (SPIFFE Federation 5), and whatever
-//! else others fetch without being known to us.
+//! The HTTPS listeners. One never asks for a client certificate: the bundle endpoint (SPIFFE Federation 5), and whatever
+//! else others fetch without being known to us. The other always does: OAuth for workloads.
 //!
 //! ```text
 //! TCP ──Acceptor (handshakes, places, 30 s)──> TLS 1.2 or 1.3 ──HTTP/1.1 (bounded)──> path ──> BundleEndpoint, Discovery
 //!            presents: the issuer's own SVID (https_spiffe) or the files' certificate (https_web)
+//! TCP ──Acceptor──> TLS with an X.509-SVID of this trust domain ──HTTP/1.1 (bounded)──> path ──> OAuth
 //! ```
 //!
 //! Decisions:
@@ -16,6 +17,7 @@ mod bundle;
 mod certificate;
 mod discovery;
 mod document;
+mod oauth;
 mod serve;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -24,17 +26,16 @@ use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use mayfly_sdk::{
     Refusal, X509BundleSet,
-    tls::{Acceptor, ClientAuth, Credentials, Incoming, Options, ServerTls, Trust},
+    tls::{Acceptor, Authorizer, ClientAuth, Credentials, Incoming, Options, ServerTls, Trust},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text};
+use self::{bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text, oauth::OAuth};
 use crate::{
-    authority::Authorities,
     config::{Config, Profile},
-    directory::Directory,
     metrics::Metrics,
+    mint::Minter,
 };
 
 pub use certificate::CertificateError;
@@ -61,12 +62,29 @@ pub enum WebError {
     Tls(#[from] Refusal),
 }
 
-/// The listener, bound and not yet serving.
+/// The listeners, bound and not yet serving.
 #[derive(Debug)]
 pub struct Web {
-    incoming: Incoming,
+    incoming: Option<Incoming>,
     site: Arc<Site>,
+    workloads: Option<Incoming>,
+    oauth: Arc<OAuth>,
     files: Option<Files>,
+}
+
+/// What the listeners are made of.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// The issuer's SVID, which is presented in the profile `https_spiffe`.
+    pub own: Credentials,
+    /// Whose X.509-SVIDs are believed: the trust domain's own.
+    pub trust: Trust,
+    /// What mints, and knows the tasks.
+    pub minter: Arc<Minter>,
+    /// Counts answers.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What there is to be read.
@@ -99,43 +117,51 @@ impl Site {
 }
 
 impl Web {
-    /// Binds the address of the settings; none: there is to be no such listener. `own` is the issuer's SVID, which is
-    /// presented in the profile `https_spiffe`.
+    /// Binds the addresses of the settings; none: there is to be no such listener.
     ///
     /// # Errors
     /// [`WebError`] says what to change.
-    pub async fn bind(
-        config: &Config,
-        own: Credentials,
-        directory: &Arc<Directory>,
-        authorities: &Authorities,
-        metrics: &Arc<Metrics>,
-        stop: &CancellationToken,
-    ) -> Result<Option<Self>, WebError> {
-        let Some(address) = config.web.address() else { return Ok(None) };
+    pub async fn bind(parts: Parts<'_>, stop: &CancellationToken) -> Result<Option<Self>, WebError> {
+        let Parts { config, own, trust, minter, metrics } = parts;
+        let (address, mtls) = (config.web.address(), config.web.mtls());
+        if address.is_none() && mtls.is_none() {
+            return Ok(None);
+        }
         let files = match (config.bundle_endpoint.profile, &config.web.certificate, &config.web.key) {
             (Profile::HttpsWeb, Some(certificate), Some(key)) => Some(Files::open(certificate, key).await?),
             // The settings were checked: the profile has both files, or needs none.
             _ => None,
         };
-        let listener = TcpListener::bind(address).await.map_err(|source| WebError::Listen { address, source })?;
-        let tls = ServerTls::new(
-            files.as_ref().map_or(own, Files::credentials),
-            Trust::fixed(X509BundleSet::default()),
-            ClientAuth::Off,
-            directory.clock(),
-            &Options::default().alpn(["http/1.1"]).allow_tls12(),
-        )?;
-        let acceptor = Acceptor::new(listener, tls)
-            .max_handshakes(config.limits.handshakes)
-            .max_anonymous(config.web.connections)
-            .max_connections(0);
+        let credentials = || files.as_ref().map_or_else(|| own.clone(), Files::credentials);
+        let (directory, options) = (&minter.directory, Options::default().alpn(["http/1.1"]).allow_tls12());
+        let listen = async |address, trust, auth| {
+            let listener = TcpListener::bind(address).await.map_err(|source| WebError::Listen { address, source })?;
+            let tls = ServerTls::new(credentials(), trust, auth, directory.clock(), &options)?;
+            Ok::<_, WebError>(Acceptor::new(listener, tls).max_handshakes(config.limits.handshakes))
+        };
+        let incoming = match address {
+            Some(address) => {
+                let acceptor = listen(address, Trust::fixed(X509BundleSet::default()), ClientAuth::Off).await?;
+                Some(acceptor.max_anonymous(config.web.connections).max_connections(0).incoming(stop.clone()))
+            }
+            None => None,
+        };
+        let workloads = match &mtls {
+            Some((address, _)) => {
+                let members = Authorizer::member_of(directory.trust_domain().clone());
+                let acceptor = listen(*address, trust, ClientAuth::Required(members)).await?;
+                Some(acceptor.max_anonymous(0).max_connections(config.web.connections).incoming(stop.clone()))
+            }
+            None => None,
+        };
         let url = Some(config.web.public_url.as_str()).filter(|url| !url.is_empty());
+        let mtls_url = mtls.map(|(_, url)| url);
         let site = Site {
             bundle: BundleEndpoint::new(Arc::clone(directory), &config.bundle_endpoint),
-            discovery: url.map(|url| Discovery::new(authorities.clone(), url)),
-            metrics: Arc::clone(metrics),
+            discovery: url.map(|url| Discovery::new(minter.authorities.clone(), url, mtls_url)),
+            metrics: Arc::clone(&metrics),
         };
-        Ok(Some(Self { incoming: acceptor.incoming(stop.clone()), site: Arc::new(site), files }))
+        let oauth = OAuth::new(minter, metrics);
+        Ok(Some(Self { incoming, site: Arc::new(site), workloads, oauth, files }))
     }
 }

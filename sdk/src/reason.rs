@@ -335,6 +335,8 @@ reasons! {
     // Tasks.
     /// An entry does not let its workloads begin tasks.
     TaskNotAllowed = "task_not_allowed", Operator, No, "give the entry a `task` part, if its workloads may begin tasks";
+    /// The ledger does not say for which instance a certificate was issued.
+    InsufficientAttestation = "insufficient_attestation", Caller, No, "present the X.509-SVID that the node agent gives this process, of an entry with a `task` or `serves` part";
     /// A task goes beyond what the entry's `task` part allows.
     TaskExceedsEntry = "task_exceeds_entry", Caller, No, "ask for less, or have the `task` part of the entry changed";
     /// An instance has as many open tasks, or a tree as many descendants, as there may be.

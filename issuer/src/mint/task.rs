@@ -7,8 +7,9 @@ use bytes::Bytes;
 use mayfly_sdk::task::{
     Actor, Binding, Grant, MAX_LIFE, Standing, Subject, TaskClaims, TaskKeys, TaskState, Wish, attenuate,
 };
-use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl};
+use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl, VerifiedPeer};
 
+use super::verified::Verified;
 use super::{Authorized, Caller, Issued, Minter, Profile, Request, step};
 use crate::authority::{Authorities, SignedTask, TaskPlan};
 use crate::ledger::{Kind, Personal, Record};
@@ -28,8 +29,8 @@ const SHORTEST_TOKEN: Ttl = Ttl::from_s(5);
 /// What a node asks for when one of its workloads begins a task. Its word, not yet believed.
 #[derive(Clone)]
 pub struct BeginTask {
-    /// The X.509-SVID of the instance, DER, leaf first.
-    pub svid: Vec<Bytes>,
+    /// What the token is to be bound to.
+    pub svid: ShownKey,
     /// What for.
     pub purpose: String,
     /// What it is to be allowed, JSON.
@@ -51,8 +52,17 @@ pub struct BeginTask {
 pub struct RenewTask {
     /// The task.
     pub id: Serial,
-    /// The X.509-SVID that the instance has now, DER, leaf first.
-    pub svid: Vec<Bytes>,
+    /// What the token is to be bound to.
+    pub svid: ShownKey,
+}
+
+/// What an instance has shown of its own, so that a token can be bound to it.
+#[derive(Debug, Clone)]
+pub enum ShownKey {
+    /// Its X.509-SVID, DER, leaf first: not yet believed.
+    Chain(Vec<Bytes>),
+    /// The same, as the peer of a TLS connection.
+    Peer(Arc<VerifiedPeer>),
 }
 
 /// A task and its newest token.
@@ -62,6 +72,8 @@ pub struct Begun {
     pub held: Held,
     /// The token, recorded.
     pub issued: Issued<SignedTask>,
+    /// What it is bound to.
+    pub binding: Binding,
 }
 
 /// The holder of a task to be, as the issuer believes it.
@@ -131,7 +143,7 @@ impl Minter {
         let signed =
             Authorized::<TaskProfile> { plan, on_behalf }.sign(&self.authorities, self.directory.clock()).await?;
         let (task, recorded) = signed.record_with(|record| self.tasks.begin(task, vec![begun, record])).await?;
-        Ok(Begun { held: Held { task, state: TaskState::Open }, issued: recorded.release() })
+        Ok(Begun { held: Held { task, state: TaskState::Open }, issued: recorded.release(), binding: holder.binding })
     }
 
     /// A fresh token of a task that is open, for the certificate that its instance has now.
@@ -166,11 +178,11 @@ impl Minter {
             Authorized::<TaskProfile> { plan, on_behalf }.sign(&self.authorities, self.directory.clock()).await?;
         let ((), recorded) =
             signed.record_with(|record| async { Ok(self.directory.record(vec![record]).await?) }).await?;
-        Ok(Begun { held, issued: recorded.release() })
+        Ok(Begun { held, issued: recorded.release(), binding: holder.binding })
     }
 
     /// Whose task it is to be: the entry serves this node, the SVID is one of ours for the same identity.
-    fn holder<W>(&self, caller: &Caller<'_>, request: &Request<W>, svid: &[Bytes]) -> Result<Holder, Refusal> {
+    fn holder<W>(&self, caller: &Caller<'_>, request: &Request<W>, svid: &ShownKey) -> Result<Holder, Refusal> {
         let mint = MintRequest {
             node: caller.facts,
             entry: request.entry,
@@ -183,7 +195,10 @@ impl Minter {
         let instance: InstanceId = request
             .instance
             .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "a task is of one instance, and none is named"))?;
-        let svid = self.verified.verify(svid, &self.authorities, caller.now)?;
+        let svid = match svid {
+            ShownKey::Chain(chain) => self.verified.verify(chain, &self.authorities, caller.now)?,
+            ShownKey::Peer(peer) => Verified::of(peer),
+        };
         if svid.spiffe_id != consent.spiffe_id {
             let what = format!("the X.509-SVID is of {}, and the task of {}", svid.spiffe_id, consent.spiffe_id);
             return Err(Refusal::new(Reason::TaskTokenNotBound, what));

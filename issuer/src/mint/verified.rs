@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use mayfly_sdk::bundle::BundleSet;
 use mayfly_sdk::x509::{self, Usage};
-use mayfly_sdk::{Refusal, Revision, SpiffeId, Timestamp};
+use mayfly_sdk::{Refusal, Revision, SpiffeId, Timestamp, VerifiedPeer};
 use parking_lot::Mutex;
 
 use super::sha256;
@@ -28,6 +28,17 @@ pub(super) struct Verified {
     pub(super) spiffe_id: SpiffeId,
     /// The last moment at which every certificate of its path is valid.
     pub(super) valid_until: Timestamp,
+}
+
+impl Verified {
+    /// What TLS has verified.
+    pub(super) fn of(peer: &VerifiedPeer) -> Self {
+        Self {
+            thumbprint: sha256(&[peer.certificate()]),
+            spiffe_id: peer.spiffe_id().clone(),
+            valid_until: peer.valid_until(),
+        }
+    }
 }
 
 impl VerifiedSvids {
@@ -55,7 +66,7 @@ impl VerifiedSvids {
         let mut bundles = BundleSet::new();
         bundles.insert(snapshot.bundle().bundle().x509.clone());
         let peer = x509::verify(chain, &bundles, now, Usage::Client).map_err(Refusal::from)?;
-        let verified = Verified { thumbprint, spiffe_id: peer.spiffe_id().clone(), valid_until: peer.valid_until() };
+        let verified = Verified::of(&peer);
         let mut known = self.0.lock();
         // Of an older snapshot it is not kept.
         if known.0 == snapshot.revision() {

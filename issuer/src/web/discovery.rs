@@ -6,11 +6,11 @@
 //! https://HOST/task   task tokens  RFC 8414 metadata, inserted:    /.well-known/oauth-authorization-server/task
 //! ```
 
-use mayfly_sdk::{PublicKey, Revision, jwk, jws::JwsAlgorithm};
+use mayfly_sdk::{PublicKey, Revision, json::Object, jwk, jws::JwsAlgorithm};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::document::Document;
+use super::{document::Document, oauth};
 use crate::authority::{Authorities, Snapshot};
 
 const SVID_METADATA: &str = "/svid/.well-known/openid-configuration";
@@ -23,6 +23,8 @@ pub(super) struct Discovery {
     authorities: Authorities,
     /// `https://HOST`.
     url: String,
+    /// `https://HOST:PORT` of the endpoints that want a client certificate.
+    mtls_url: Option<String>,
     made: Mutex<Option<(Revision, Made)>>,
 }
 
@@ -42,8 +44,8 @@ impl std::fmt::Debug for Discovery {
 
 impl Discovery {
     /// Of the issuer at this URL, which has no path.
-    pub(super) fn new(authorities: Authorities, url: &str) -> Self {
-        Self { authorities, url: url.trim_end_matches('/').to_owned(), made: Mutex::new(None) }
+    pub(super) fn new(authorities: Authorities, url: &str, mtls_url: Option<String>) -> Self {
+        Self { authorities, url: url.trim_end_matches('/').to_owned(), mtls_url, made: Mutex::new(None) }
     }
 
     /// The document at a path.
@@ -79,15 +81,47 @@ impl Discovery {
                 "id_token_signing_alg_values_supported": algorithms(&svid_keys),
             })),
             svid_keys: document(&jwk::signing_set(&svid_keys)),
-            task_metadata: document(&json!({
-                "issuer": format!("{url}/task"),
-                "jwks_uri": format!("{url}{TASK_KEYS}"),
-                "response_types_supported": [],
-                "grant_types_supported": [],
-                "authorization_details_types_supported": ["mcp_tool", "resource"],
-            })),
+            task_metadata: document(&self.task_metadata()),
             task_keys: document(&jwk::signing_set(snapshot.task_keys())),
         }
+    }
+}
+
+impl Discovery {
+    /// RFC 8414 2, RFC 8705 5.
+    fn task_metadata(&self) -> Value {
+        let url = &self.url;
+        let mut metadata = members(json!({
+            "issuer": format!("{url}/task"),
+            "jwks_uri": format!("{url}{TASK_KEYS}"),
+            "response_types_supported": [],
+            "grant_types_supported": [],
+            "authorization_details_types_supported": ["mcp_tool", "resource"],
+        }));
+        if let Some(mtls) = &self.mtls_url {
+            let endpoints = members(json!({
+                "token_endpoint": format!("{mtls}{}", oauth::TOKEN),
+                "introspection_endpoint": format!("{mtls}{}", oauth::INTROSPECT),
+                "revocation_endpoint": format!("{mtls}{}", oauth::REVOKE),
+            }));
+            metadata.extend(endpoints.clone());
+            metadata.extend(members(json!({
+                "mtls_endpoint_aliases": endpoints,
+                "grant_types_supported": ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"],
+                "token_endpoint_auth_methods_supported": ["tls_client_auth"],
+                "introspection_endpoint_auth_methods_supported": ["tls_client_auth"],
+                "revocation_endpoint_auth_methods_supported": ["tls_client_auth"],
+                "tls_client_certificate_bound_access_tokens": true,
+            })));
+        }
+        Value::Object(metadata)
+    }
+}
+
+fn members(value: Value) -> Object {
+    match value {
+        Value::Object(members) => members,
+        _ => Object::new(),
     }
 }
 

@@ -2,9 +2,16 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use hyper::{body::Incoming as Body, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use mayfly_sdk::tls::TlsConnection;
+use hyper::{
+    body::Incoming as Body,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use mayfly_sdk::tls::{Incoming, TlsConnection};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +44,15 @@ impl Web {
                         files.refresh().await;
                     }
                 }
-                accepted = self.incoming.accept() => match accepted {
-                    Some(connection) => { connections.spawn(serve(connection, Arc::clone(&self.site))); }
+                accepted = accept(self.incoming.as_mut()) => match accepted {
+                    Some(connection) => { connections.spawn(serve_site(connection, Arc::clone(&self.site))); }
+                    None => return,
+                },
+                accepted = accept(self.workloads.as_mut()) => match accepted {
+                    Some(connection) => {
+                        let service = self.oauth.service(connection.info().clone());
+                        connections.spawn(serve(connection, TowerToHyperService::new(service)));
+                    }
                     None => return,
                 },
             }
@@ -46,11 +60,26 @@ impl Web {
     }
 }
 
-async fn serve(connection: TlsConnection, site: Arc<Site>) {
+/// The next connection of a listener; for ever none of one that there is not.
+async fn accept(incoming: Option<&mut Incoming>) -> Option<TlsConnection> {
+    match incoming {
+        Some(incoming) => incoming.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn serve_site(connection: TlsConnection, site: Arc<Site>) {
     let answer = service_fn(move |request: http::Request<Body>| {
         let response = site.answer(&request);
         async move { Ok::<_, Infallible>(response) }
     });
+    serve(connection, answer).await;
+}
+
+async fn serve<S>(connection: TlsConnection, answer: S)
+where
+    S: Service<http::Request<Body>, Response = http::Response<axum::body::Body>, Error = Infallible>,
+{
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

@@ -10,6 +10,8 @@
     reason = "a test root"
 )]
 
+#[path = "clients/oauth.rs"]
+mod oauth;
 #[path = "clients/tasks.rs"]
 mod tasks;
 #[path = "clients/wits.rs"]

@@ -39,6 +39,12 @@ impl Rig {
         format!("{}:8444", self.ip())
     }
 
+    /// Where workloads call its OAuth endpoints, if it has a public URL.
+    #[must_use]
+    pub fn mtls_address(&self) -> String {
+        format!("{}:8445", self.ip())
+    }
+
     /// The issuer's admin socket.
     pub fn admin_socket(&self) -> PathBuf {
         self.dir().join("issuer-admin/admin.sock")
@@ -93,6 +99,9 @@ impl Rig {
         }
         if !self.settings.contains_key("web.listen") {
             writeln!(lines, "web.listen = \"{}\"", self.web_address()).unwrap();
+        }
+        if self.settings.contains_key("web.public_url") && !self.settings.contains_key("web.mtls_listen") {
+            writeln!(lines, "web.mtls_listen = \"{}\"", self.mtls_address()).unwrap();
         }
         // An empty value leaves a setting out, for issuers of a build that does not know it.
         for (key, value) in self.settings.iter().filter(|(_, value)| !value.is_empty()) {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Inner, mint, renew::request_id};
 use crate::{
     directory::facts,
-    mint::{BeginTask, Begun, RenewTask, Request},
+    mint::{BeginTask, Begun, RenewTask, Request, ShownKey},
     registry::{MintRequest, Wanted},
     store::NodeRow,
     task::{By, Held, News},
@@ -22,7 +22,7 @@ impl Inner {
         let max_hops = request.max_hops.map(u8::try_from).transpose();
         let too_deep = |_| Refusal::new(Reason::InvalidArgument, "max_hops is 255 at the most");
         let wanted = BeginTask {
-            svid: request.svid,
+            svid: ShownKey::Chain(request.svid),
             purpose: request.purpose,
             grant: request.grant,
             deadline: Some(Ttl::from_s(request.deadline_s)).filter(|deadline| !deadline.is_zero()),
@@ -38,7 +38,7 @@ impl Inner {
     }
 
     pub(super) async fn renew_task(&self, node: &NodeRow, request: RenewTaskRequest) -> Result<TaskIssue, Refusal> {
-        let wanted = RenewTask { id: task_id(&request.id)?, svid: request.svid };
+        let wanted = RenewTask { id: task_id(&request.id)?, svid: ShownKey::Chain(request.svid) };
         let request = mint::read(&request.request_id, request.holder, Ok(wanted))?;
         let begun = self.minter.renew_task(node, request).await?;
         self.metrics.issued("task");
@@ -115,7 +115,7 @@ fn task_id(text: &str) -> Result<Serial, Refusal> {
 }
 
 fn issue(begun: Begun) -> TaskIssue {
-    let Begun { held, issued } = begun;
+    let Begun { held, issued, .. } = begun;
     TaskIssue {
         task: Some(wire_task(&held)),
         token: issued.credential.token,

@@ -1,0 +1,89 @@
+//! OAuth for workloads, over mTLS: the endpoints that any OAuth library calls with an X.509-SVID as its client certificate (RFC 8705).
+//!
+//! ```text
+//! X.509-SVID ──its record in the ledger──> Client (node, instance, entry) ──┬─ /task/token       RFC 6749 4.4, RFC 8693
+//!                                                                           ├─ /task/introspect  RFC 7662
+//!                                                                           └─ /task/revoke      RFC 7009
+//! ```
+//!
+//! - Who calls is what the ledger says of the certificate: without a record of its issue for an instance of a live node, nothing is
+//!   answered. A token in the request never stands for its bearer.
+//! - A task begun here is the same as one begun at the node agent, under the same rules and recorded in the same way.
+
+mod client;
+mod error;
+mod form;
+mod introspect;
+mod revoke;
+mod token;
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::DefaultBodyLimit,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use mayfly_sdk::tls::PeerInfo;
+use parking_lot::Mutex;
+
+pub(super) use self::client::Found;
+use crate::{metrics::Metrics, mint::Minter};
+
+/// Below the issuer identifier `https://HOST/task`.
+pub(super) const TOKEN: &str = "/task/token";
+pub(super) const INTROSPECT: &str = "/task/introspect";
+pub(super) const REVOKE: &str = "/task/revoke";
+/// The largest request, bytes.
+const MAX_BODY: usize = 32 * 1024;
+
+/// The endpoints. Shared behind an `Arc`.
+#[derive(Debug)]
+pub(super) struct OAuth {
+    minter: Arc<Minter>,
+    metrics: Arc<Metrics>,
+    /// What the ledger says of certificates, by SHA-256 of the leaf.
+    found: Mutex<HashMap<[u8; 32], Found>>,
+}
+
+/// One call: the endpoints, and the connection that it came over.
+#[derive(Debug, Clone)]
+struct Call {
+    oauth: Arc<OAuth>,
+    info: PeerInfo,
+}
+
+impl OAuth {
+    pub(super) fn new(minter: Arc<Minter>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { minter, metrics, found: Mutex::default() })
+    }
+
+    /// What answers on one connection.
+    pub(super) fn service(self: &Arc<Self>, info: PeerInfo) -> Router {
+        Router::new()
+            .route(TOKEN, post(token::answer))
+            .route(INTROSPECT, post(introspect::answer))
+            .route(REVOKE, post(revoke::answer))
+            .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path\n"))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(axum::middleware::map_response_with_state(Arc::clone(self), finish))
+            .with_state(Call { oauth: Arc::clone(self), info })
+    }
+}
+
+/// Every answer is for its asker alone.
+async fn finish(axum::extract::State(oauth): axum::extract::State<Arc<OAuth>>, mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    oauth.metrics.web_answered(response.status().as_u16());
+    response
+}
+
+/// A JSON object as an answer.
+fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+}

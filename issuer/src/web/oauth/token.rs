@@ -1,0 +1,129 @@
+//! The token endpoint: a task of the client's own, a part of another one's, or a further token of one that is open.
+
+use axum::{
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use mayfly_sdk::task::Binding;
+use mayfly_sdk::{Reason, Refusal, Serial, Ttl};
+use serde_json::{Value, json};
+
+use super::{Call, client::Client, error::OAuthError, form::Form};
+use crate::{
+    ledger::RequestId,
+    mint::{BeginTask, Begun, RenewTask, Request, ShownKey},
+    registry::AssertedFacts,
+};
+
+const CLIENT_CREDENTIALS: &str = "client_credentials";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// RFC 6749 4.4 and RFC 8693.
+pub(super) async fn answer(State(call): State<Call>, headers: HeaderMap, body: Bytes) -> Result<Response, OAuthError> {
+    let request_id = *Serial::generate(call.oauth.minter.directory.clock().now_ms())?.as_bytes();
+    let begun = token(&call, request_id, &headers, &body).await.map_err(OAuthError::of(request_id))?;
+    call.oauth.metrics.issued("task");
+    Ok(super::json(StatusCode::OK, &issued(&begun, call.oauth.minter.directory.clock().now())))
+}
+
+async fn token(call: &Call, request_id: RequestId, headers: &HeaderMap, body: &[u8]) -> Result<Begun, Refusal> {
+    let client = call.client().await?;
+    client.actor()?;
+    let form = Form::read(headers, body)?;
+    let wrong = |what: &str| Refusal::new(Reason::InvalidArgument, what);
+    if form.get("client_id").is_some_and(|id| id != client.peer.spiffe_id().as_str()) {
+        return Err(wrong("client_id is the SPIFFE ID of the client certificate"));
+    }
+    if form.get("requested_token_type").is_some_and(|kind| ![ACCESS_TOKEN, JWT].contains(&kind)) {
+        return Err(wrong("only access tokens are issued here"));
+    }
+    if form.get("actor_token").is_some() {
+        return Err(wrong("the actor is the client, by its certificate; an actor_token is not taken"));
+    }
+    let parent_token = match form.required("grant_type")? {
+        CLIENT_CREDENTIALS => None,
+        TOKEN_EXCHANGE => {
+            if ![ACCESS_TOKEN, JWT].contains(&form.required("subject_token_type")?) {
+                return Err(wrong("the subject_token_type is that of an access token"));
+            }
+            Some(form.required("subject_token")?.to_owned())
+        }
+        _ => return Err(Refusal::new(Reason::Unimplemented, "grant_type is client_credentials or token-exchange")),
+    };
+    let minter = &call.oauth.minter;
+    match form.get("task_id") {
+        Some(id) if parent_token.is_none() => {
+            let id = id.parse().ok().ok_or_else(|| wrong("task_id is 32 hexadecimal digits"))?;
+            let wanted = RenewTask { id, svid: ShownKey::Peer(client.peer.clone()) };
+            minter.renew_task(&client.node, request(&client, request_id, wanted)).await
+        }
+        Some(_) => Err(wrong("task_id is of a task that is open; a part of another task is a task of its own")),
+        None => {
+            let wanted = begin(&form, &client, parent_token)?;
+            minter.begin_task(&client.node, request(&client, request_id, wanted)).await
+        }
+    }
+}
+
+fn begin(form: &Form, client: &Client, parent_token: Option<String>) -> Result<BeginTask, Refusal> {
+    let words = |name: &str| -> Vec<String> {
+        form.get(name).unwrap_or_default().split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    if form.get("audience").is_some() {
+        return Err(Refusal::new(Reason::InvalidArgument, "name the resource (RFC 8707) in place of an audience"));
+    }
+    let details = serde_json::from_str::<Value>(form.get("authorization_details").unwrap_or("[]")).ok();
+    let grant = json!({
+        "audience": form.required("resource")?, "scope": words("scope"), "delegable": words("task_delegable"),
+        "authorization_details":
+            details.ok_or_else(|| Refusal::new(Reason::InvalidGrant, "authorization_details is a JSON array"))?,
+    });
+    let deadline = form.number("task_deadline")?.map(Ttl::from_s).filter(|deadline| !deadline.is_zero());
+    let max_hops = form.number("task_max_hops")?.map(u8::try_from).transpose();
+    let too_deep = |_| Refusal::new(Reason::InvalidArgument, "task_max_hops is 255 at the most");
+    Ok(BeginTask {
+        svid: ShownKey::Peer(client.peer.clone()),
+        purpose: form.required("task_purpose")?.to_owned(),
+        grant: grant.to_string(),
+        deadline,
+        max_hops: max_hops.map_err(too_deep)?,
+        may_act: form.get("task_may_act").is_some().then(|| words("task_may_act")),
+        // Nobody at the node watches over it.
+        detached: true,
+        parent_token,
+    })
+}
+
+fn request<W>(client: &Client, request_id: RequestId, wanted: W) -> Request<W> {
+    Request {
+        request_id,
+        entry: client.entry.uid,
+        issuance: client.entry.issuance,
+        instance: client.instance,
+        facts: AssertedFacts::default(),
+        wanted,
+    }
+}
+
+/// RFC 8693 2.2.1, with the grant as given (RFC 9396 7).
+fn issued(begun: &Begun, now: mayfly_sdk::Timestamp) -> Value {
+    let Begun { held, issued, binding } = begun;
+    let (task, grant) = (&held.task, held.task.grant.to_json());
+    let scope: Vec<&str> = task.grant.scope().iter().map(String::as_str).collect();
+    json!({
+        "access_token": issued.credential.token,
+        "issued_token_type": ACCESS_TOKEN,
+        "token_type": match binding { Binding::Certificate(_) => "Bearer", Binding::Key(_) => "DPoP" },
+        "expires_in": issued.credential.not_after.remaining(now).as_s(),
+        "scope": scope.join(" "),
+        "authorization_details": grant.get("authorization_details").cloned().unwrap_or_else(|| json!([])),
+        "task": {
+            "id": task.id, "root": task.root, "parent": task.parent, "state": held.state.as_str(),
+            "deadline": task.deadline.unix_s(),
+        },
+    })
+}

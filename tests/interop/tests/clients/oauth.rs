@@ -1,0 +1,93 @@
+//! The OAuth endpoints, called by an OAuth library with X.509-SVIDs.
+
+use std::{fs, process::Child};
+
+use mayfly_rig::{eventually, mayfly};
+use serde_json::json;
+
+use super::*;
+
+const URL: &str = "https://issuer.example.org";
+const AUDIENCE: &str = "https://files.example.org/mcp";
+
+/// A process that keeps files of an SVID, ended with the test.
+struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Keeps the SVID of one entry in a directory, and notes its name.
+fn keep(rig: &Rig, directory: &std::path::Path, name: &str) -> Kept {
+    let id = format!("spiffe://{}/{name}", rig.trust_domain);
+    fs::write(directory.join(format!("{name}.id")), json!(id).to_string()).unwrap();
+    let kept = Command::new(mayfly())
+        .args(["svid", "x509", "watch", "--spiffe-id", &id, "--write"])
+        .arg(directory.join(name))
+        .env("SPIFFE_ENDPOINT_SOCKET", rig.endpoint("a"))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let kept = Kept(kept);
+    eventually("the files are there", 20, || directory.join(name).join("svid.pem").exists().then_some(()));
+    kept
+}
+
+#[test]
+fn authlib_obtains_hands_on_introspects_and_revokes_task_tokens_with_svids_alone() {
+    let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") else { return };
+    let rig = Rig::started(&[("web.public_url", &format!("\"{URL}\""))]);
+    let task = format!(
+        "    task: {{audiences: [\"{AUDIENCE}\"], scopes: [read, list], delegable: [\"{AUDIENCE}\"], deadline: 10m}}\n"
+    );
+    let files = rig.entry("files", "") + &format!("    serves: [\"{AUDIENCE}\"]\n");
+    rig.apply(&(rig.entry("planner", "") + &task + &rig.entry("reader", "") + &task + &files));
+    let anchors = rig.dir().join("anchors.pem");
+    let shown = rig.run(&["bundle", "show", "--form", "pem"]);
+    assert!(shown.status.success(), "{}", text(&shown));
+    fs::write(&anchors, shown.stdout).unwrap();
+    let svids = rig.dir().join("svids");
+    fs::create_dir(&svids).unwrap();
+    let _kept = ["planner", "reader", "files"].map(|name| keep(&rig, &svids, name));
+
+    let ip = rig.mtls_address().split(':').next().unwrap().to_owned();
+    let script = repository().join("tests/interop/python/oauth.py");
+    let output = Command::new(python)
+        .arg(script)
+        .args([ip.as_str(), URL])
+        .arg(&anchors)
+        .arg(AUDIENCE)
+        .arg(&svids)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}\n{}", text(&output), rig.issuer_log());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let id = |name: &str| json!(format!("spiffe://{}/{name}", rig.trust_domain));
+    assert_eq!(
+        (&report["root"]["token_type"], &report["root"]["scope"]),
+        (&json!("Bearer"), &json!("list read")),
+        "{report}"
+    );
+    assert_eq!((&report["claims"]["sub"], &report["claims"]["client_id"]), (&id("planner"), &id("planner")));
+    assert_eq!(report["renewed"], report["root"]["task"]["id"]);
+    assert_eq!(report["child"]["parent"], report["root"]["task"]["id"]);
+    // On whose behalf, and who does it: never one without the other.
+    let (root, child) = (&report["introspected"][0], &report["introspected"][1]);
+    for (introspected, holder) in [(root, id("planner")), (child, id("reader"))] {
+        assert_eq!((&introspected["active"], &introspected["sub"]), (&json!(true), &id("planner")), "{report}");
+        assert_eq!(introspected["act"]["sub"], holder, "{report}");
+    }
+    assert_eq!(child["act"]["act"]["sub"], id("planner"), "{report}");
+    let inactive = json!({"active": false});
+    assert_eq!(report["not_for_others"], inactive);
+    assert_eq!(report["after"], json!([inactive, inactive]));
+    let refused = json!({
+        "wider": "invalid_scope", "elsewhere": "invalid_scope", "actor_token": "invalid_request", "another_client_id": "invalid_request",
+        "no_part_of_it": "insufficient_attestation", "another_grant": "unsupported_grant_type", "another_task": "task_closed",
+        "revoked_by_another": "unauthorized_client", "twice": "invalid_request", "large": 413, "closed": "task_closed",
+    });
+    assert_eq!(report["refused"], refused);
+}
