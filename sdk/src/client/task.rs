@@ -183,6 +183,7 @@ impl Task {
         let answer = self.client.task_api().complete(request).await;
         let ended = answer.map_err(|status| self.client.refusal(&status))?.into_inner().ended;
         self.ended = true;
+        self.followed.finish(if failed { TaskState::Failed } else { TaskState::Completed });
         Ok(ended.len())
     }
 }
@@ -193,9 +194,10 @@ impl Drop for Task {
         if self.detached || self.ended || self.followed.status().state.is_final() {
             return;
         }
+        let failed = std::thread::panicking();
+        self.followed.finish(if failed { TaskState::Failed } else { TaskState::Completed });
         // Without a runtime the process is on its way out, and the task ends with it.
         if tokio::runtime::Handle::try_current().is_ok() {
-            let failed = std::thread::panicking();
             self.tasks.spawn(say_goodbye(self.client.clone(), self.id().to_owned(), failed));
             self.tasks.detach_all();
         }

@@ -72,6 +72,17 @@ impl Followed {
         TaskStatus { no_new_work: now.state == TaskState::Open && (now.no_new_work || last), ..now.status() }
     }
 
+    /// It has ended by our own doing, and nobody needs to say so.
+    pub(super) fn finish(&self, state: TaskState) {
+        self.now.send_if_modified(|now| {
+            let open = !now.state.is_final();
+            if open {
+                *now = Now { state, pass: None, no_new_work: false, refusal: None, closed: now.closed };
+            }
+            open
+        });
+    }
+
     pub(in crate::client) fn current(&self) -> Result<Arc<Pass>, Refusal> {
         let now = self.now.borrow();
         let refused = |reason, what: &str| Err(Refusal::new(reason, what));

@@ -91,7 +91,9 @@ async fn a_task_is_begun_with_what_was_asked_for_and_completed() {
         wire::BeginRequest { purpose: "to read the reports".to_owned(), grant, ..wire::BeginRequest::default() };
     let seen = world.agent.seen(|seen| matches!(seen, Seen::Watch(_))).await;
     assert_eq!(seen[0], Seen::Begin(begun));
+    let passes = task.passes();
     assert_eq!(task.complete().await.unwrap(), 1);
+    assert_eq!(passes.present().await.unwrap_err().reason, Reason::TaskEnded);
     let done = Seen::Complete(serial(1).to_string(), false);
     let seen = world.agent.seen(|seen| *seen == done).await;
     assert_eq!(seen.iter().filter(|seen| **seen == done).count(), 1);
@@ -209,7 +211,10 @@ async fn no_new_work_begins_when_less_than_two_minutes_are_left_of_a_token_that_
 async fn a_task_that_is_dropped_is_completed_and_a_detached_one_lives_on() {
     let world = World::new();
     let (task, _watch) = world.task(world.token(&world.instance(), 300)).await;
+    let passes = task.passes();
+    assert!(passes.present().await.is_ok());
     drop(task);
+    assert_eq!(passes.present().await.unwrap_err().reason, Reason::TaskEnded);
     world.agent.seen(|seen| *seen == Seen::Complete(serial(1).to_string(), false)).await;
 
     let other = World::new();
