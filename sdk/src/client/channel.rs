@@ -45,11 +45,13 @@ impl<P: Presents> TaskChannel<P> {
     /// # Errors
     /// `endpoint_invalid`.
     pub fn new(presents: P, servers: Authorizer, uri: &str) -> Result<Self, Refusal> {
+        Self::by(presents, servers, uri, Clock::system())
+    }
+
+    pub(super) fn by(presents: P, servers: Authorizer, uri: &str, clock: Clock) -> Result<Self, Refusal> {
         let invalid = |error: tonic::transport::Error| Refusal::new(Reason::EndpointInvalid, format!("{uri}: {error}"));
         let endpoint = Endpoint::from_shared(uri.to_owned()).map_err(invalid)?;
-        Ok(Self {
-            inner: Arc::new(Inner { presents, servers, endpoint, clock: Clock::system(), open: Mutex::default() }),
-        })
+        Ok(Self { inner: Arc::new(Inner { presents, servers, endpoint, clock, open: Mutex::default() }) })
     }
 }
 

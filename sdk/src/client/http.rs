@@ -46,7 +46,10 @@ impl<P: Presents> TaskHttp<P> {
     /// # Errors
     /// `tls_setup`.
     pub fn new(presents: P, servers: Authorizer) -> Result<Self, Refusal> {
-        let clock = Clock::system();
+        Self::by(presents, servers, Clock::system())
+    }
+
+    pub(super) fn by(presents: P, servers: Authorizer, clock: Clock) -> Result<Self, Refusal> {
         // Makes requests and sends none: it trusts nobody.
         let nobody = ClientTls::new(
             crate::tls::Credentials::none(),

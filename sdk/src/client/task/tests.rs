@@ -1,5 +1,8 @@
 //! A task against a node agent that answers as the test has laid out.
 
+#[cfg(all(feature = "axum", feature = "reqwest", feature = "serve"))]
+mod presenting;
+
 use serde_json::json;
 use tonic::Status;
 
