@@ -50,6 +50,9 @@ enum Verb {
     /// Tokens, looked at
     #[command(subcommand)]
     Token(cmd::token::Token),
+    /// Policies that tasks must be permitted by
+    #[command(subcommand)]
+    Policy(cmd::policy::Policy),
     /// Signing keys
     #[command(subcommand)]
     Authority(cmd::authority::Authority),
@@ -78,6 +81,7 @@ impl Verb {
             Self::Svid(verb) => verb.run(out),
             Self::Task(verb) => verb.run(out),
             Self::Token(verb) => verb.run(out),
+            Self::Policy(verb) => verb.run(out),
             Self::Authority(verb) => verb.run(out),
             Self::Bundle(verb) => verb.run(out),
             Self::Ledger(verb) => verb.run(out),

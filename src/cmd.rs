@@ -11,6 +11,7 @@ pub(crate) mod issuer;
 pub(crate) mod join_token;
 pub(crate) mod ledger;
 pub(crate) mod node;
+pub(crate) mod policy;
 pub(crate) mod svid;
 pub(crate) mod task;
 pub(crate) mod token;

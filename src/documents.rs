@@ -64,6 +64,11 @@ fn every_reason_code_stands_in_its_document_with_its_remedy() {
 }
 
 #[test]
+fn the_schema_of_policies_is_published_as_it_is() {
+    hold("docs/policies.cedarschema", mayfly_issuer::policy::SCHEMA);
+}
+
+#[test]
 fn every_metric_stands_in_its_document_with_what_to_do_when_it_looks_bad() {
     let mut text = String::from(
         "# Metrics\n\nEach daemon shows them at `/metrics` of its loopback listener (`metrics.listen`: issuer `127.0.0.1:9464`, node agent `127.0.0.1:9465`) as OpenMetrics \

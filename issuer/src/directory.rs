@@ -28,6 +28,7 @@ pub use sessions::Everything;
 
 use crate::{
     ledger::{Digest, Record},
+    policy::Policies,
     registry::{ConnectedNodes, NodeFacts, Registry},
     store::{
         BundleRow, JoinTokenRow, NodeRow, NodeState, RedeemToken, Redemption, SlotKind, SlotRow, SlotState, Store,
@@ -58,6 +59,7 @@ struct Served {
     slots: HashMap<String, SlotRow>,
     nodes: HashMap<SpiffeId, Arc<NodeRow>>,
     join_tokens: HashMap<Digest, JoinTokenRow>,
+    policies: Arc<Policies>,
     recent: Recent,
     connected: ConnectedNodes,
     sessions: HashMap<SpiffeId, Arc<Session>>,
@@ -138,6 +140,12 @@ impl Directory {
     #[must_use]
     pub fn bundles(&self) -> Vec<BundleRow> {
         self.served.read().bundles.values().cloned().collect()
+    }
+
+    /// The policies of tasks.
+    #[must_use]
+    pub fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.served.read().policies)
     }
 
     /// A node, whatever its state.

@@ -27,7 +27,7 @@ use crate::{
     directory::{Directory, SlotsOf},
     identity::OwnIdentity,
     metrics::Metrics,
-    mint::{Admission, LiveKeys, Minter, VerifiedSvids},
+    mint::{Admission, KeptRefusals, LiveKeys, Minter, VerifiedSvids},
     store::{Durability, Options as StoreOptions, Store, StoreError},
     task::Tasks,
     web::{Web, WebError},
@@ -280,6 +280,7 @@ impl Parts<'_> {
             iss,
             tasks: Arc::clone(&self.tasks),
             verified: VerifiedSvids::default(),
+            kept_refusals: KeptRefusals::default(),
             task_iss: self.config.task_issuer(self.directory.trust_domain()).into(),
         })
     }

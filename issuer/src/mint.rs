@@ -9,6 +9,7 @@
 //! A batch goes through together: each item is refused or goes on by itself, one durable write records all that were
 //! signed. Nothing here reads the database.
 
+mod account;
 mod admission;
 mod agentless;
 mod jwt;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use mayfly_sdk::{InstanceId, Refusal, Timestamp};
 
+pub use account::KeptRefusals;
 pub use admission::Admission;
 pub use agentless::{AgentlessIssue, AgentlessWish};
 pub use jwt::{JwtProfile, JwtRequest};
@@ -62,6 +64,8 @@ pub struct Minter {
     pub tasks: Arc<Tasks>,
     /// SVIDs that were shown before.
     pub verified: VerifiedSvids,
+    /// How often refused tasks are recorded.
+    pub kept_refusals: KeptRefusals,
     /// The `iss` of task tokens.
     pub task_iss: Arc<str>,
 }

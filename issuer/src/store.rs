@@ -20,6 +20,8 @@ mod join_tokens;
 mod ledger;
 mod machines;
 mod nodes;
+mod policies;
+mod refusals;
 mod row;
 mod slots;
 mod tasks;
@@ -45,6 +47,8 @@ pub use join_tokens::JoinTokenRow;
 pub use ledger::Follower;
 pub use machines::EnrolMachine;
 pub use nodes::{EnrolNode, Enrolment, NodeRow, NodeState, ReattestNode, RenewNode, Renewal};
+pub use policies::{PolicyRow, PutPolicy};
+pub use refusals::RefuseTask;
 pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
 pub use tasks::{BeginTask, ForgetTasks, MoveTask, Moved, TaskBegin, TaskRow, kind_of};
 pub use used_tokens::{RedeemToken, Redemption, UsedToken};
@@ -100,6 +104,8 @@ pub struct Loaded {
     pub join_tokens: Vec<JoinTokenRow>,
     /// Every task that has not ended, and those that ended before their deadline, which lies ahead.
     pub tasks: Vec<TaskRow>,
+    /// Every set of policies, and the one that was deleted last.
+    pub policies: Vec<PolicyRow>,
     /// The newest changes.
     pub history: History,
 }
@@ -125,6 +131,7 @@ impl Store {
             nodes: nodes::load(&mut connection, trust_domain.as_str()).await?,
             join_tokens: join_tokens::load(&mut connection, trust_domain.as_str()).await?,
             tasks: tasks::load(&mut connection, trust_domain.as_str(), clock.now()).await?,
+            policies: policies::load(&mut connection, trust_domain.as_str()).await?,
             history: changes::load(&mut connection, trust_domain.as_str(), head.revision).await?,
         };
 
@@ -245,7 +252,15 @@ impl Store {
         self.work_then(change, then).await
     }
 
-    /// Forgets a thousand of the tasks that ended more than a day ago.
+    /// Records that a begin or a renewal was refused.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn refuse_task(&self, refusal: RefuseTask) -> Result<(), StoreError> {
+        self.work(refusal).await
+    }
+
+    /// Forgets a thousand of the tasks that ended more than a day ago, and refusals beyond those that are kept.
     ///
     /// # Errors
     /// The disk's.

@@ -12,10 +12,12 @@
 pub(crate) mod allowed;
 mod feeds;
 mod held;
+mod rate;
 mod table;
 mod watch;
 
 pub use feeds::Following;
 pub use held::{Held, Task};
+pub(crate) use rate::Rate;
 pub use table::{By, Limits, Tasks};
 pub use watch::{News, Watch};

@@ -12,6 +12,24 @@ use serde_json::{Map, Number, Value};
 /// A JSON object.
 pub type Object = Map<String, Value>;
 
+/// The members of an object, and of those in it, in the order of their names. Without it that order depends on who else is in
+/// the program: any crate can have `serde_json` keep the order in which members were written, for everybody.
+#[must_use]
+pub fn sorted(object: Object) -> Object {
+    let mut value = Value::Object(object);
+    value.sort_all_objects();
+    match value {
+        Value::Object(object) => object,
+        _ => Object::new(),
+    }
+}
+
+/// The text of an object, [`sorted`]: one object has one text.
+#[must_use]
+pub fn canonical(object: Object) -> String {
+    Value::Object(sorted(object)).to_string()
+}
+
 /// The bytes are not one JSON object, or one of its objects has two members with one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object with each member once")]
@@ -115,6 +133,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn one_object_has_one_text_in_whatever_order_it_was_made() {
+        let made = object(br#"{"b":{"z":1,"a":[{"y":2,"x":3}]},"a":null}"#).unwrap();
+        assert_eq!(canonical(made), r#"{"a":null,"b":{"a":[{"x":3,"y":2}],"z":1}}"#);
+    }
 
     #[test]
     fn duplicate_members_are_refused_at_every_depth() {

@@ -13,7 +13,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 pub use private::{private_key, private_text};
 
 use crate::der;
-use crate::json::Object;
+use crate::json::{self, Object};
 use crate::jws::JwsAlgorithm;
 use crate::key::{KeyError, KeyType, PublicKey};
 
@@ -54,7 +54,7 @@ pub fn members(key: &PublicKey) -> Object {
 #[must_use]
 pub fn thumbprint(key: &PublicKey) -> String {
     // `members` holds exactly the required members, written in the order of their names, as RFC 7638 3.3 asks.
-    let canonical = Value::Object(members(key)).to_string();
+    let canonical = json::canonical(members(key));
     encode(digest(&SHA256, canonical.as_bytes()).as_ref())
 }
 

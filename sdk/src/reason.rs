@@ -339,6 +339,10 @@ reasons! {
     InsufficientAttestation = "insufficient_attestation", Caller, No, "present the X.509-SVID that the node agent gives this process, of an entry with a `task` or `serves` part";
     /// A task goes beyond what the entry's `task` part allows.
     TaskExceedsEntry = "task_exceeds_entry", Caller, No, "ask for less, or have the `task` part of the entry changed";
+    /// A policy set does not permit a task.
+    PolicyDenied = "policy_denied", Operator, No, "ask for what the policies permit, or have the set that is named changed; `mayfly task explain` with the id of the request shows the decision";
+    /// A file of policies cannot be read, or contradicts the schema.
+    InvalidPolicy = "invalid_policy", Caller, No, "correct the places that are named; `mayfly policy schema` prints what policies may speak of";
     /// An instance has as many open tasks, or a tree as many descendants, as there may be.
     TaskQuota = "task_quota", Caller, Later, "complete tasks that are done, or have the quota raised";
     /// There is no such task for whoever asks.

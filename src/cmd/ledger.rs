@@ -46,6 +46,8 @@ struct Shown {
     spiffe_id: Option<String>,
     actor: Option<String>,
     detail: Option<String>,
+    reason: Option<String>,
+    policy: Option<String>,
     digest: String,
 }
 
@@ -94,6 +96,8 @@ impl From<admin::LedgerRecord> for Shown {
             spiffe_id: some(record.spiffe_id),
             actor: some(record.actor),
             detail: some(record.detail),
+            reason: some(record.reason),
+            policy: some(record.policy),
             digest: record.digest,
         }
     }
@@ -132,7 +136,7 @@ mod tests {
             "2027-01-15T08:00:00.042Z  x509_issued           spiffe://example.org/web  0190\n{\"event_id\":\"0190\",\"time\":\
              \"2027-01-15T08:00:00.042Z\",\"kind\":\"x509_issued\",\"authority\":\"a1\",\"key_sha256\":null,\"node\":\
              \"spiffe://example.org/mayfly/node/join_token/a\",\"instance\":null,\"entry_uid\":\"u1\",\"entry_revision\":\"1.7\",\"request_id\":null,\
-             \"released_sha256\":null,\"spiffe_id\":\"spiffe://example.org/web\",\"actor\":null,\"detail\":null,\"digest\":\"d1\"}\n"
+             \"released_sha256\":null,\"spiffe_id\":\"spiffe://example.org/web\",\"actor\":null,\"detail\":null,\"reason\":null,\"policy\":null,\"digest\":\"d1\"}\n"
         );
     }
 }

@@ -3,6 +3,7 @@
 
 mod begin;
 mod complete;
+mod explain;
 mod list;
 mod operate;
 mod shown;
@@ -35,6 +36,8 @@ pub(crate) enum Task {
     List(list::List),
     /// Show a task, also one that has ended, to an administrator
     Show(operate::One),
+    /// Tell what was asked, granted or refused, and by what, to an administrator
+    Explain(explain::Explain),
     /// Suspend a task, and all tasks below it: their tokens are refused until it is resumed
     Suspend(operate::One),
     /// Resume a task that was suspended, and what was suspended with it
@@ -53,6 +56,7 @@ impl Task {
                 Self::Complete(verb) => verb.run(out).await,
                 Self::List(verb) => verb.run(out).await,
                 Self::Show(one) => one.show(out).await,
+                Self::Explain(verb) => verb.run(out).await,
                 Self::Suspend(one) => one.set("suspended", out).await,
                 Self::Resume(one) => one.set("open", out).await,
                 Self::Revoke(one) => one.set("revoked", out).await,

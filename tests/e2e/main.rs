@@ -18,6 +18,7 @@ mod idle;
 mod machine;
 mod metrics;
 mod newcomer;
+mod policies;
 mod remote_admin;
 mod rogue;
 mod rotation;

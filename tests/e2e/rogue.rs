@@ -109,6 +109,13 @@ impl Rogue {
         self.0.begin_task(request).await.map(tonic::Response::into_inner).map_err(|status| reason(&status))
     }
 
+    /// Begins a task that is refused: the reason, and the words.
+    pub(crate) async fn refused(&mut self, request: BeginTaskRequest) -> (String, String) {
+        let request = BeginTaskRequest { request_id: vec![1; 16].into(), ..request };
+        let status = self.0.begin_task(request).await.unwrap_err();
+        (reason(&status), mayfly_sdk::Refusal::from_status(&status).what)
+    }
+
     /// A fresh token of a task; otherwise the reason why not.
     pub(crate) async fn renew(
         &mut self,

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::rogue::Rogue;
 
-const FILES: &str = "https://files.example.org/mcp";
-const MAIL: &str = "https://mail.example.org/mcp";
+pub(crate) const FILES: &str = "https://files.example.org/mcp";
+pub(crate) const MAIL: &str = "https://mail.example.org/mcp";
 
 /// Two agents that may begin tasks, a workload that may not, and the service of `FILES`.
 fn entries(rig: &Rig) -> String {
@@ -30,35 +30,40 @@ fn entries(rig: &Rig) -> String {
 }
 
 /// A node with its entries, and instances of them.
-struct Node {
-    rogue: Rogue,
+pub(crate) struct Node {
+    pub(crate) rogue: Rogue,
     entries: std::collections::BTreeMap<String, Subject>,
 }
 
 /// An instance with its X.509-SVID.
-struct Holder {
-    subject: Subject,
-    svid: Vec<bytes::Bytes>,
+pub(crate) struct Holder {
+    pub(crate) subject: Subject,
+    pub(crate) svid: Vec<bytes::Bytes>,
 }
 
 impl Node {
-    async fn of(rig: &Rig, agent: &str) -> Self {
+    pub(crate) async fn of(rig: &Rig, agent: &str) -> Self {
         let mut rogue = Rogue::of(rig, agent).await;
         let entries = rogue.entries(rig).await;
         Self { rogue, entries }
     }
 
-    async fn holder(&mut self, entry: &str, instance: u8) -> Holder {
+    pub(crate) async fn holder(&mut self, entry: &str, instance: u8) -> Holder {
         let subject = Subject { instance: vec![instance; 16].into(), ..self.entries[entry].clone() };
         let svid = self.rogue.svid(&subject).await;
         Holder { subject, svid }
     }
 
-    async fn begin(&mut self, holder: &Holder, grant: Value) -> Result<TaskIssue, String> {
+    pub(crate) async fn begin(&mut self, holder: &Holder, grant: Value) -> Result<TaskIssue, String> {
         self.rogue.begin(wish(holder, &grant)).await
     }
 
-    async fn delegate(&mut self, parent: &TaskIssue, holder: &Holder, grant: Value) -> Result<TaskIssue, String> {
+    pub(crate) async fn delegate(
+        &mut self,
+        parent: &TaskIssue,
+        holder: &Holder,
+        grant: Value,
+    ) -> Result<TaskIssue, String> {
         self.rogue.begin(BeginTaskRequest { parent_token: parent.token.clone(), ..wish(holder, &grant) }).await
     }
 
@@ -69,7 +74,7 @@ impl Node {
     }
 }
 
-fn wish(holder: &Holder, grant: &Value) -> BeginTaskRequest {
+pub(crate) fn wish(holder: &Holder, grant: &Value) -> BeginTaskRequest {
     BeginTaskRequest {
         holder: Some(holder.subject.clone()),
         svid: holder.svid.clone(),
@@ -79,22 +84,22 @@ fn wish(holder: &Holder, grant: &Value) -> BeginTaskRequest {
     }
 }
 
-fn reading() -> Value {
+pub(crate) fn reading() -> Value {
     json!({"audience": FILES, "scope": ["read"], "delegable": [FILES]})
 }
 
-fn id(task: &TaskIssue) -> &str {
+pub(crate) fn id(task: &TaskIssue) -> &str {
     &task.task.as_ref().unwrap().id
 }
 
-fn rig(settings: &[(&str, &str)]) -> Rig {
+pub(crate) fn rig(settings: &[(&str, &str)]) -> Rig {
     let rig = Rig::started(settings);
     rig.apply(&entries(&rig));
     rig
 }
 
 /// Runs it on a runtime of its own: the rig blocks.
-fn on_runtime(test: impl Future<Output = ()>) {
+pub(crate) fn on_runtime(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 

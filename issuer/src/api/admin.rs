@@ -9,6 +9,7 @@ mod bundle;
 mod entry;
 mod ledger;
 mod node;
+mod policy;
 mod remote;
 mod socket;
 mod task;
@@ -16,15 +17,17 @@ mod task;
 use std::sync::Arc;
 
 use mayfly_proto::admin::{
-    ActivateAuthorityRequest, ApplyEntriesRequest, ApplyEntriesResponse, AuthorityResponse, BanNodeRequest,
-    BanNodeResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteBundleRequest, DeleteBundleResponse,
-    DeleteEntryRequest, DeleteEntryResponse, EvictNodeRequest, EvictNodeResponse, GetBundleRequest, GetBundleResponse,
-    GetEntryRequest, GetEntryResponse, GetNodeRequest, GetNodeResponse, GetStatusRequest, GetStatusResponse,
-    GetTaskRequest, GetTaskResponse, ListAuthoritiesRequest, ListAuthoritiesResponse, ListBundlesRequest,
-    ListBundlesResponse, ListEntriesRequest, ListEntriesResponse, ListNodesRequest, ListNodesResponse,
-    ListTasksRequest, ListTasksResponse, PrepareAuthorityRequest, Revision as WireRevision, RevokeAuthorityRequest,
-    SetBundleRequest, SetBundleResponse, SetTaskStateRequest, SetTaskStateResponse, TailLedgerRequest,
-    TaintAuthorityRequest, admin_service_server::AdminService,
+    ActivateAuthorityRequest, ApplyEntriesRequest, ApplyEntriesResponse, ApplyPolicyRequest, ApplyPolicyResponse,
+    AuthorityResponse, BanNodeRequest, BanNodeResponse, CreateJoinTokenRequest, CreateJoinTokenResponse,
+    DeleteBundleRequest, DeleteBundleResponse, DeleteEntryRequest, DeleteEntryResponse, DeletePolicyRequest,
+    DeletePolicyResponse, EvictNodeRequest, EvictNodeResponse, ExplainTaskRequest, ExplainTaskResponse,
+    GetBundleRequest, GetBundleResponse, GetEntryRequest, GetEntryResponse, GetNodeRequest, GetNodeResponse,
+    GetPoliciesRequest, GetPoliciesResponse, GetStatusRequest, GetStatusResponse, GetTaskRequest, GetTaskResponse,
+    ListAuthoritiesRequest, ListAuthoritiesResponse, ListBundlesRequest, ListBundlesResponse, ListEntriesRequest,
+    ListEntriesResponse, ListNodesRequest, ListNodesResponse, ListTasksRequest, ListTasksResponse,
+    PrepareAuthorityRequest, Revision as WireRevision, RevokeAuthorityRequest, SetBundleRequest, SetBundleResponse,
+    SetTaskStateRequest, SetTaskStateResponse, TailLedgerRequest, TaintAuthorityRequest,
+    admin_service_server::AdminService,
 };
 use mayfly_sdk::{Reason, Refusal, Revision, Ttl};
 use tokio_util::sync::CancellationToken;
@@ -219,6 +222,37 @@ impl AdminService for Admin {
     ) -> Result<Response<SetTaskStateResponse>, Status> {
         let authorized = authorized(&request)?;
         Ok(Response::new(self.set_state(&request.into_inner(), &authorized).await?))
+    }
+
+    async fn explain_task(
+        &self,
+        request: Request<ExplainTaskRequest>,
+    ) -> Result<Response<ExplainTaskResponse>, Status> {
+        let authorized = authorized(&request)?;
+        Ok(Response::new(self.explain(&request.into_inner().id, &authorized).await?))
+    }
+
+    async fn apply_policy(
+        &self,
+        request: Request<ApplyPolicyRequest>,
+    ) -> Result<Response<ApplyPolicyResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.apply_policy(request.into_inner(), &actor).await?))
+    }
+
+    async fn get_policies(
+        &self,
+        request: Request<GetPoliciesRequest>,
+    ) -> Result<Response<GetPoliciesResponse>, Status> {
+        Ok(Response::new(self.policies(&request.into_inner().name)?))
+    }
+
+    async fn delete_policy(
+        &self,
+        request: Request<DeletePolicyRequest>,
+    ) -> Result<Response<DeletePolicyResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.delete_policy(request.into_inner().name, &actor).await?))
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use mayfly_sdk::jws::{JwsAlgorithm, Object, Signer, Unverified};
 use mayfly_sdk::key::{KeyError, KeyType};
-use mayfly_sdk::{PrivateKey, PublicKey, Serial, SpiffeId, Timestamp, Ttl, jwk};
+use mayfly_sdk::{PrivateKey, PublicKey, Serial, SpiffeId, Timestamp, Ttl, json, jwk};
 use serde_json::{Value, json};
 
 use super::certificate::Birth;
@@ -90,7 +90,7 @@ impl Active<Jwt> {
         check_plan(plan)?;
         let not_after = plan.now.checked_add(plan.ttl);
         let not_after = not_after.ok_or(AuthorityError::Plan { what: "its end cannot be written" })?;
-        let payload = Value::Object(claims(plan, not_after)).to_string();
+        let payload = json::canonical(claims(plan, not_after));
         if payload.len() > MAX_PAYLOAD {
             return Err(AuthorityError::Plan { what: "its claims are more than 16 KiB" });
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mayfly_sdk::jws::{JwsAlgorithm, Object};
 use mayfly_sdk::key::KeyError;
 use mayfly_sdk::wit::TYP;
-use mayfly_sdk::{PrivateKey, PublicKey, Serial, SpiffeId, Timestamp, Ttl, jwk};
+use mayfly_sdk::{PrivateKey, PublicKey, Serial, SpiffeId, Timestamp, Ttl, json, jwk};
 use serde_json::{Value, json};
 
 use super::certificate::Birth;
@@ -60,7 +60,7 @@ impl Active<Wit> {
     /// [`AuthorityError::NotAsPlanned`] if something else was signed.
     pub async fn sign(&self, plan: &WitPlan) -> Result<SignedWit, AuthorityError> {
         let claims = Planned::of(plan)?;
-        let payload = Value::Object(claims.to_object()).to_string();
+        let payload = json::canonical(claims.to_object());
         if payload.len() > MAX_PAYLOAD {
             return Err(AuthorityError::Plan { what: "its claims are more than 16 KiB" });
         }

@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 use super::{Directory, Served};
 use crate::{
     ledger::{Kind, Personal, Record},
+    policy::{Policies, PolicySet},
     registry::{EntryChange, Plan, Registry, Uid},
     store::{
-        BundleRow, Change, Committed, EnrolMachine, EnrolNode, Enrolment, JoinTokenRow, NodeState, Op, ReattestNode,
-        RenewNode, Renewal, StoreError,
+        BundleRow, Change, Committed, EnrolMachine, EnrolNode, Enrolment, JoinTokenRow, NodeState, Op, PutPolicy,
+        ReattestNode, RenewNode, Renewal, StoreError,
     },
     sync::{recent::Touched, session::Changes},
 };
@@ -89,6 +90,52 @@ impl Directory {
         })
         .await
         .unwrap_or(Err(StoreError::Shut))
+    }
+
+    /// Applies a set of policies in place of the one with its name, or deletes it, as one revision.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidPolicy`] if there is no room for it, [`Reason::NotFound`], or what the store says; what was applied
+    /// before stays then.
+    pub async fn put_policy(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: String,
+        set: Option<Arc<PolicySet>>,
+    ) -> Result<Revision, Refusal> {
+        let (this, actor) = (Arc::clone(self), Arc::clone(actor));
+        self.to_end(async move {
+            let _turn = this.edits.lock().await;
+            let mut policies = Policies::clone(&this.policies());
+            match &set {
+                Some(set) => policies.has_room(set)?,
+                None if policies.get(&name).is_none() => {
+                    return Err(Refusal::new(Reason::NotFound, format!("there is no policy set {name:?}")));
+                }
+                None => {}
+            }
+            let kind = if set.is_some() { Kind::PolicyApplied } else { Kind::PolicyDeleted };
+            let record = Record {
+                released_sha256: set.as_ref().map(|set| crate::mint::sha256(&[set.document().as_bytes()])),
+                personal: Personal {
+                    actor: Some(Arc::clone(&actor)),
+                    detail: Some(name.as_str().into()),
+                    spiffe_id: None,
+                },
+                ..Record::new(kind, Serial::generate(this.clock.now_ms())?)
+            };
+            let document = set.as_ref().map(|set| set.document());
+            let put = PutPolicy { name: name.clone(), owner: actor.to_string(), document };
+            let ops = vec![Op::PutPolicy(put)];
+            let change = Change { ops, records: vec![record], ..Change::new(this.clock.now()) };
+            let committed = this.store.commit(change).await?;
+            policies.put(&name, set, committed.revision);
+            let mut served = this.served.write();
+            served.policies = Arc::new(policies);
+            served.publish(committed.revision, &[], Touched::default());
+            Ok(committed.revision)
+        })
+        .await?
     }
 
     /// Makes a join token durable and known.
@@ -226,7 +273,8 @@ impl Served {
     fn apply(&mut self, op: Op, revision: Revision, touched: &mut Touched) {
         match op {
             // Entries are edited through `edit_entries`, which knows their order.
-            Op::PutEntry(_) | Op::DeleteEntry { .. } => {}
+            // Likewise policies, through `put_policy`.
+            Op::PutEntry(_) | Op::DeleteEntry { .. } | Op::PutPolicy(_) => {}
             Op::PutBundle(put) => {
                 touched.bundles.insert(put.trust_domain.clone());
                 let row = BundleRow {

@@ -13,8 +13,9 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{Directory, Served};
 use crate::{
     authority::{Acknowledgements, SlotStore},
+    policy::{Policies, PolicySet},
     registry::{ConnectedNodes, Entry, Registry, Rules, Uid},
-    store::{Change, ChangedKind, Committed, EntryRow, History, Loaded, Store, StoreError},
+    store::{Change, ChangedKind, Committed, EntryRow, History, Loaded, PolicyRow, Store, StoreError},
     sync::recent::{Recent, Touched},
 };
 
@@ -24,7 +25,7 @@ impl Directory {
     /// # Errors
     /// An entry or name in the store cannot be read: it was damaged, or written by something else.
     pub async fn load(store: Store, loaded: Loaded, rules: Rules, clock: Clock) -> Result<Arc<Self>, Refusal> {
-        let Loaded { revision, mut entries, bundles, slots, nodes, join_tokens, history, .. } = loaded;
+        let Loaded { revision, mut entries, bundles, slots, nodes, join_tokens, policies, history, .. } = loaded;
         let trust_domain = rules.trust_domain.clone();
         let mut registry = Registry::new(rules);
         let mut owners = HashSet::new();
@@ -40,6 +41,7 @@ impl Directory {
             slots: slots.into_iter().map(|row| (row.id.clone(), row)).collect(),
             nodes: nodes.into_iter().map(|row| (row.spiffe_id.clone(), Arc::new(row))).collect(),
             join_tokens: join_tokens.into_iter().map(|row| (row.token_sha256, row)).collect(),
+            policies: Arc::new(applied(policies)?),
             recent: recent(history)?,
             connected: ConnectedNodes::default(),
             sessions: HashMap::new(),
@@ -93,6 +95,17 @@ fn entry(row: &EntryRow, owners: &mut HashSet<Arc<str>>) -> Result<Entry, Refusa
     })
 }
 
+/// The policies that are applied. One that cannot be read any more keeps the issuer from starting: without it, tasks would
+/// begin that it forbids.
+fn applied(rows: Vec<PolicyRow>) -> Result<Policies, Refusal> {
+    let mut policies = Policies::default();
+    for row in rows {
+        let set = row.document.map(|document| PolicySet::stored(&row.name, &document)).transpose()?;
+        policies.put(&row.name, set.map(Arc::new), row.revision);
+    }
+    Ok(policies)
+}
+
 fn recent(history: History) -> Result<Recent, Refusal> {
     let mut recent = Recent::new(history.floor);
     let mut changes = history.changes.into_iter().peekable();
@@ -118,7 +131,7 @@ fn note(touched: &mut Touched, kind: ChangedKind, key: &str) -> Result<(), Refus
         }
         // A slot that was tainted changes the denials; sending them once too often costs nothing.
         ChangedKind::Slot => touched.denials = true,
-        ChangedKind::Node => {}
+        ChangedKind::Node | ChangedKind::Policy => {}
     }
     Ok(())
 }

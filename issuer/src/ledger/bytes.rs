@@ -36,6 +36,7 @@ mod tag {
     pub(super) const NOT_AFTER: u8 = 9;
     pub(super) const REASON: u8 = 10;
     pub(super) const PERSONAL_COMMITMENT: u8 = 11;
+    pub(super) const POLICY: u8 = 12;
 
     pub(super) const SPIFFE_ID: u8 = 1;
     pub(super) const ACTOR: u8 = 2;
@@ -58,7 +59,8 @@ pub(super) fn write_record(to: &mut Vec<u8>, record: &Record, commitment: Option
     let not_after = record.not_after.map(|at| at.unix_s().to_be_bytes());
     field(to, tag::NOT_AFTER, not_after.as_ref().map(<[u8; 8]>::as_slice))?;
     field(to, tag::REASON, record.reason.as_deref().map(str::as_bytes))?;
-    field(to, tag::PERSONAL_COMMITMENT, commitment.map(<[u8; 32]>::as_slice))
+    field(to, tag::PERSONAL_COMMITMENT, commitment.map(<[u8; 32]>::as_slice))?;
+    field(to, tag::POLICY, record.policy.as_deref().map(|text| shortened(text).as_bytes()))
 }
 
 /// Appends the bytes of a personal part.
@@ -99,6 +101,7 @@ pub(super) fn read_record(canonical: &[u8]) -> Result<(Record, Option<Digest>), 
                 record.not_after = Some(Timestamp::from_unix_s(i64::from_be_bytes(fixed(value)?)));
             }
             tag::REASON => record.reason = Some(Cow::Owned(text(value)?.to_owned())),
+            tag::POLICY => record.policy = Some(text(value)?.into()),
             tag::PERSONAL_COMMITMENT => commitment = Some(fixed(value)?),
             _ => return Err(LedgerError::Newer),
         }

@@ -79,6 +79,11 @@ kinds! {
     /// A bundle of another trust domain was deleted.
     BundleDeleted = 100, "bundle_deleted";
 
+    /// A set of task policies was applied.
+    PolicyApplied = 101, "policy_applied";
+    /// A set of task policies was deleted.
+    PolicyDeleted = 102, "policy_deleted";
+
     /// A request was refused.
     Refused = 128, "refused";
     /// A new epoch of revisions began: the store was restored.

@@ -42,6 +42,8 @@ pub struct Record {
     pub not_after: Option<Timestamp>,
     /// The stable reason code of a refusal.
     pub reason: Option<Cow<'static, str>>,
+    /// The policies that a decision about a task rests on: `none`, or their revision and the ids of those that made it.
+    pub policy: Option<Arc<str>>,
     /// What may be erased later.
     pub personal: Personal,
 }
@@ -75,6 +77,7 @@ impl Record {
             released_sha256: None,
             not_after: None,
             reason: None,
+            policy: None,
             personal: Personal::default(),
         }
     }

@@ -9,10 +9,12 @@ use mayfly_sdk::task::{
 };
 use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl, VerifiedPeer};
 
+use super::account::Account;
 use super::verified::Verified;
 use super::{Authorized, Caller, Issued, Minter, Profile, Request, step};
 use crate::authority::{Authorities, SignedTask, TaskPlan};
 use crate::ledger::{Kind, Personal, Record};
+use crate::policy::Question;
 use crate::registry::{Authorization, MintRequest, Wanted};
 use crate::store::NodeRow;
 use crate::task::{Held, Task, allowed};
@@ -119,9 +121,13 @@ impl Minter {
         let _turn = self.admission.enter(0).await?;
         let facts = crate::directory::facts(node);
         let caller = Caller { facts: &facts, now: self.directory.clock().now() };
-        let holder = self.holder(&caller, &request, &request.wanted.svid)?;
-        let task = self.plan(&caller, &request.wanted, &holder)?;
-        let request_id = request.request_id;
+        let mut account = Account::of_begin(&caller, &request);
+        let decided = self.decide(&caller, &request, &mut account);
+        let (holder, task) = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => return Err(self.refuse(account, refusal).await),
+        };
+        let (request_id, policy) = (request.request_id, account.policy());
         let begun = Record {
             node: Some(task.node.clone()),
             instance: Some(holder.actor.instance),
@@ -130,6 +136,7 @@ impl Minter {
             request_id: Some(request_id),
             released_sha256: Some(task.grant.digest()),
             not_after: Some(task.deadline),
+            policy: Some(Arc::clone(&policy)),
             personal: Personal {
                 spiffe_id: Some(holder.actor.spiffe_id.clone()),
                 actor: Some(task.subject.to_string().into()),
@@ -142,8 +149,56 @@ impl Minter {
             step::OnBehalf::new(&caller, Some(holder.actor.instance), Arc::clone(&holder.consent.entry), request_id);
         let signed =
             Authorized::<TaskProfile> { plan, on_behalf }.sign(&self.authorities, self.directory.clock()).await?;
-        let (task, recorded) = signed.record_with(|record| self.tasks.begin(task, vec![begun, record])).await?;
-        Ok(Begun { held: Held { task, state: TaskState::Open }, issued: recorded.release(), binding: holder.binding })
+        let decision = account.clone().granted(&task);
+        let make = |record| {
+            let record = Record { policy: Some(policy), ..record };
+            self.tasks.begin(task, decision, vec![begun, record])
+        };
+        match signed.record_with(make).await {
+            Ok((task, recorded)) => Ok(Begun {
+                held: Held { task, state: TaskState::Open },
+                issued: recorded.release(),
+                binding: holder.binding,
+            }),
+            Err(refusal) if matches!(refusal.reason, Reason::TaskQuota | Reason::ParentNotOpen) => {
+                Err(self.refuse(account, refusal).await)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Whether the task may be begun, and what it is then: by the entry, by the task above, by the policies.
+    fn decide(
+        &self,
+        caller: &Caller<'_>,
+        request: &Request<BeginTask>,
+        account: &mut Account,
+    ) -> Result<(Holder, Task), Refusal> {
+        let holder = self.holder(caller, request, &request.wanted.svid, account)?;
+        let task = self.plan(caller, &request.wanted, &holder, account)?;
+        self.judge(caller, request, &holder, &task, false, account)?;
+        let evidence = evidence(caller, &holder, &account.policy());
+        Ok((holder, Task { evidence, ..task }))
+    }
+
+    /// Whether the policies permit it.
+    fn judge<W>(
+        &self,
+        caller: &Caller<'_>,
+        request: &Request<W>,
+        holder: &Holder,
+        task: &Task,
+        renewal: bool,
+        account: &mut Account,
+    ) -> Result<(), Refusal> {
+        let (entry, facts) = (&holder.consent.entry, request.facts.as_slice());
+        let question = Question { task, renewal, node: caller.facts, entry, facts, now: caller.now };
+        let context = question.context();
+        account.in_context(context.clone());
+        let verdict = self.directory.policies().judge(context, &question.asked()?)?;
+        let permitted = verdict.demand();
+        account.judged(verdict);
+        permitted
     }
 
     /// A fresh token of a task that is open, for the certificate that its instance has now.
@@ -158,9 +213,37 @@ impl Minter {
         let id = request.wanted.id;
         let unknown = || Refusal::new(Reason::TaskUnknown, format!("no open task {id} of this instance is known"));
         let held = self.tasks.get(id).filter(|held| held.task.node == node.spiffe_id).ok_or_else(unknown)?;
-        let holder = self.holder(&caller, &request, &request.wanted.svid)?;
+        let mut account = Account::of_renewal(&caller, &request, id);
+        let decided = self.decide_renewal(&caller, &request, &held, &mut account);
+        let holder = match decided {
+            Ok(holder) => holder,
+            Err(refusal) => return Err(self.refuse(account, refusal).await),
+        };
+        let plan = self.token(&held.task, &holder, caller.now)?;
+        let entry = Arc::clone(&holder.consent.entry);
+        let on_behalf = step::OnBehalf::new(&caller, Some(holder.actor.instance), entry, request.request_id);
+        let signed =
+            Authorized::<TaskProfile> { plan, on_behalf }.sign(&self.authorities, self.directory.clock()).await?;
+        let policy = account.policy();
+        let make = |record| async move {
+            let record = Record { policy: Some(policy), ..record };
+            Ok(self.directory.record(vec![record]).await?)
+        };
+        let ((), recorded) = signed.record_with(make).await?;
+        Ok(Begun { held, issued: recorded.release(), binding: holder.binding })
+    }
+
+    fn decide_renewal(
+        &self,
+        caller: &Caller<'_>,
+        request: &Request<RenewTask>,
+        held: &Held,
+        account: &mut Account,
+    ) -> Result<Holder, Refusal> {
+        let id = held.task.id;
+        let holder = self.holder(caller, request, &request.wanted.svid, account)?;
         if held.task.holder() != Some(&holder.actor) || held.task.entry != holder.consent.entry.uid {
-            return Err(unknown());
+            return Err(Refusal::new(Reason::TaskUnknown, format!("no open task {id} of this instance is known")));
         }
         // The entry may have been changed since: what it no longer allows is not renewed.
         allowed::grant(&holder.consent.entry, &held.task.grant)?;
@@ -171,18 +254,19 @@ impl Minter {
             }
             _ => return Err(Refusal::new(Reason::TaskEnded, format!("the task {id} has ended"))),
         }
-        let plan = self.token(&held.task, &holder, caller.now)?;
-        let entry = Arc::clone(&holder.consent.entry);
-        let on_behalf = step::OnBehalf::new(&caller, Some(holder.actor.instance), entry, request.request_id);
-        let signed =
-            Authorized::<TaskProfile> { plan, on_behalf }.sign(&self.authorities, self.directory.clock()).await?;
-        let ((), recorded) =
-            signed.record_with(|record| async { Ok(self.directory.record(vec![record]).await?) }).await?;
-        Ok(Begun { held, issued: recorded.release(), binding: holder.binding })
+        // As may the policies.
+        self.judge(caller, request, &holder, &held.task, true, account)?;
+        Ok(holder)
     }
 
     /// Whose task it is to be: the entry serves this node, the SVID is one of ours for the same identity.
-    fn holder<W>(&self, caller: &Caller<'_>, request: &Request<W>, svid: &ShownKey) -> Result<Holder, Refusal> {
+    fn holder<W>(
+        &self,
+        caller: &Caller<'_>,
+        request: &Request<W>,
+        svid: &ShownKey,
+        account: &mut Account,
+    ) -> Result<Holder, Refusal> {
         let mint = MintRequest {
             node: caller.facts,
             entry: request.entry,
@@ -191,6 +275,7 @@ impl Minter {
             wanted: Wanted::X509,
         };
         let consent = self.directory.with_registry(|registry| registry.authorize(&mint, caller.now))?;
+        account.rests_on(&consent.spiffe_id, &consent.entry);
         allowed::part(&consent.entry)?;
         let instance: InstanceId = request
             .instance
@@ -209,7 +294,13 @@ impl Minter {
     }
 
     /// What the task is to be, if it may be that.
-    fn plan(&self, caller: &Caller<'_>, wish: &BeginTask, holder: &Holder) -> Result<Task, Refusal> {
+    fn plan(
+        &self,
+        caller: &Caller<'_>,
+        wish: &BeginTask,
+        holder: &Holder,
+        account: &mut Account,
+    ) -> Result<Task, Refusal> {
         let entry = &holder.consent.entry;
         if wish.purpose.is_empty() || wish.purpose.len() > MAX_PURPOSE || wish.purpose.contains(char::is_control) {
             let what = "the purpose of a task is 1 to 1,024 bytes of text in one line";
@@ -222,7 +313,6 @@ impl Minter {
         allowed::grant(entry, &grant)?;
         let id = Serial::generate(self.directory.clock().now_ms())?;
         let begun_at = caller.now;
-        let evidence = evidence(caller, holder);
         let task = Task {
             id,
             root: id,
@@ -240,7 +330,8 @@ impl Minter {
             hop: 0,
             max_hops: 0,
             detached: wish.detached,
-            evidence,
+            // Once it is decided.
+            evidence: [0; 32],
         };
         match &wish.parent_token {
             None => {
@@ -248,13 +339,21 @@ impl Minter {
                 let max_hops = bounds.max_hops.unwrap_or_default();
                 Ok(Task { deadline: begun_at.saturating_add(bounds.deadline), max_hops, ..task })
             }
-            Some(token) => self.below(token, wish, holder, task),
+            Some(token) => self.below(token, wish, holder, task, account),
         }
     }
 
     /// The task below another one, which its token shows.
-    fn below(&self, token: &str, wish: &BeginTask, holder: &Holder, task: Task) -> Result<Task, Refusal> {
+    fn below(
+        &self,
+        token: &str,
+        wish: &BeginTask,
+        holder: &Holder,
+        task: Task,
+        account: &mut Account,
+    ) -> Result<Task, Refusal> {
         let claims = self.task_keys().read(token, task.begun_at).map_err(Refusal::from)?;
+        account.is_below(claims.task.id);
         let gone = || Refusal::new(Reason::ParentNotOpen, "the task above has ended");
         let parent = self.tasks.get(claims.task.id).ok_or_else(gone)?;
         let deadline = match wish.deadline {
@@ -323,11 +422,11 @@ fn may_act(ids: &[String]) -> Result<BTreeSet<SpiffeId>, Refusal> {
 }
 
 /// What the decision rested on, as one digest.
-fn evidence(caller: &Caller<'_>, holder: &Holder) -> [u8; 32] {
+fn evidence(caller: &Caller<'_>, holder: &Holder, policy: &str) -> [u8; 32] {
     let entry = &holder.consent.entry;
     let revision = entry.revision;
     let text = format!(
-        "mayfly task evidence v1\nentry {} {} {}\nnode {}\ninstance {}\npolicy none\n",
+        "mayfly task evidence v1\nentry {} {} {}\nnode {}\ninstance {}\npolicy {policy}\n",
         entry.uid, revision.epoch, revision.n, caller.facts.spiffe_id, holder.actor.instance
     );
     step::sha256(&[text.as_bytes()])

@@ -141,7 +141,11 @@ impl EntrySpec {
     #[must_use]
     pub fn to_json(&self) -> String {
         // Only maps with keys that are not text fail to serialize, and there is none here.
-        serde_json::to_value(self).map(|value| value.to_string()).unwrap_or_default()
+        let value = serde_json::to_value(self).map(|mut value| {
+            value.sort_all_objects();
+            value.to_string()
+        });
+        value.unwrap_or_default()
     }
 }
 

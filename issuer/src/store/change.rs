@@ -4,7 +4,7 @@ use mayfly_sdk::{Revision, SpiffeId, Timestamp, TrustDomain};
 
 use super::changes::{self, ChangedKind, Touched};
 use super::transaction::{Tx, Work};
-use super::{NodeState, PutBundle, PutEntry, PutSlot, StoreError, bundles, entries, nodes, slots};
+use super::{NodeState, PutBundle, PutEntry, PutPolicy, PutSlot, StoreError, bundles, entries, nodes, policies, slots};
 use crate::ledger::Record;
 
 /// Operations of one change, at most.
@@ -42,6 +42,8 @@ pub enum Op {
         /// Whose bundle.
         trust_domain: TrustDomain,
     },
+    /// Applies a set of policies, or deletes it.
+    PutPolicy(PutPolicy),
     /// Creates or replaces an authority's slot, with a compare-and-set on its state and generation.
     PutSlot(Box<PutSlot>),
     /// Forgets a slot whose authority has ended.
@@ -130,6 +132,7 @@ async fn apply(tx: &mut Tx<'_>, ops: Vec<Op>, at: Timestamp) -> Result<Vec<Touch
             }
             Op::PutBundle(put) => bundles::put(tx, put).await?,
             Op::DeleteBundle { trust_domain } => bundles::delete(tx, &trust_domain).await?,
+            Op::PutPolicy(put) => policies::put(tx, put, at).await?,
             Op::PutSlot(put) => slots::put(tx, *put).await?,
             Op::DeleteSlot { id } => slots::delete(tx, &id).await?,
             Op::SetNodeState { spiffe_id, state } => nodes::set_state(tx, &spiffe_id, state).await?,
@@ -146,6 +149,7 @@ impl Op {
             Self::DeleteEntry { uid } => return Touched::entry(uid, true),
             Self::PutBundle(put) => (ChangedKind::Bundle, put.trust_domain.to_string(), false),
             Self::DeleteBundle { trust_domain } => (ChangedKind::Bundle, trust_domain.to_string(), true),
+            Self::PutPolicy(put) => (ChangedKind::Policy, put.name.clone(), put.document.is_none()),
             Self::PutSlot(put) => (ChangedKind::Slot, put.row.id.clone(), false),
             Self::DeleteSlot { id } => (ChangedKind::Slot, id.clone(), true),
             Self::SetNodeState { spiffe_id, .. } => (ChangedKind::Node, spiffe_id.to_string(), false),

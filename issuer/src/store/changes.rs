@@ -22,6 +22,8 @@ stored_as_text! {
         Slot = "slot",
         /// A node's state; the key is its SPIFFE ID.
         Node = "node",
+        /// A set of policies; the key is its name.
+        Policy = "policy",
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) type Connection = sqlx::SqliteConnection;
 pub(super) type Row = sqlx::sqlite::SqliteRow;
 
 /// The schema that this build writes.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 const FILE: &str = "store.db";
 const LOCK_FILE: &str = "store.lock";
 const PAGE_BYTES: u64 = 4096;
@@ -165,6 +165,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
         step(1, "store", include_str!("../../migrations/0001_store.sql")),
         step(2, "used tokens", include_str!("../../migrations/0002_used_tokens.sql")),
         step(3, "tasks", include_str!("../../migrations/0003_tasks.sql")),
+        step(4, "policies", include_str!("../../migrations/0004_policies.sql")),
     ];
     Migrator::with_migrations(steps).run(connection).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),

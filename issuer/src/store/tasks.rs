@@ -8,7 +8,7 @@ use mayfly_sdk::{Serial, SpiffeId, Timestamp};
 use super::connection::{Connection, Row};
 use super::row::{fixed, get, optional_fixed, parsed, time};
 use super::transaction::{Tx, Work};
-use super::{Store, StoreError};
+use super::{Store, StoreError, refusals};
 use crate::ledger::{Kind, Record};
 
 /// A task that has ended is kept this long beyond its deadline, so that whoever asks is told what became of it.
@@ -44,6 +44,8 @@ pub struct TaskRow {
 pub struct BeginTask {
     /// The task.
     pub task: TaskRow,
+    /// Why, JSON.
+    pub decision: String,
     /// Written in the same transaction, if it is begun.
     pub records: Vec<Record>,
 }
@@ -90,8 +92,8 @@ impl Work for BeginTask {
             return Ok(TaskBegin::ParentNotOpen);
         }
         let inserted = sqlx::query(
-            "INSERT INTO tasks (trust_domain, id, root, parent, node, state, suspended_by, deadline, document)
-             VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8)",
+            "INSERT INTO tasks (trust_domain, id, root, parent, node, state, suspended_by, deadline, document, decision)
+             VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9)",
         )
         .bind(tx.trust_domain)
         .bind(task.id.as_bytes().to_vec())
@@ -101,6 +103,7 @@ impl Work for BeginTask {
         .bind(task.state.as_str())
         .bind(task.deadline.unix_s())
         .bind(task.document)
+        .bind(self.decision)
         .execute(&mut *tx.connection)
         .await;
         inserted.map_err(|error| StoreError::if_taken(error, "this task exists already"))?;
@@ -222,7 +225,7 @@ impl Work for ForgetTasks {
         .bind(FORGOTTEN_AT_A_TIME)
         .execute(&mut *tx.connection)
         .await?;
-        Ok(())
+        refusals::forget(tx).await
     }
 }
 

@@ -188,10 +188,10 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Reason::TaskQuota`], [`Reason::ParentNotOpen`], or what the store says.
-    pub(crate) async fn begin(&self, task: Task, records: Vec<Record>) -> Result<Arc<Task>, Refusal> {
+    pub(crate) async fn begin(&self, task: Task, decision: String, records: Vec<Record>) -> Result<Arc<Task>, Refusal> {
         let task = Arc::new(task);
         let place = self.reserve(&task)?;
-        let wanted = BeginTask { task: task.row(TaskState::Open), records };
+        let wanted = BeginTask { task: task.row(TaskState::Open), decision, records };
         let outcome = self.store.begin_task(wanted, move |outcome| match outcome {
             TaskBegin::Begun => place.fill(),
             TaskBegin::ParentNotOpen => drop(place),

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Bundle, BundleError};
 use crate::id::TrustDomain;
@@ -45,7 +45,7 @@ impl BundleMap {
                 (name.to_string(), Value::Object(bundle.to_object()))
             })
             .collect();
-        json!({ "trust_domains": members }).to_string()
+        json::canonical(Object::from_iter([("trust_domains".to_owned(), members.into())]))
     }
 
     /// Puts a bundle in, in the place of the one that its trust domain had.

@@ -146,7 +146,7 @@ impl Bundle {
     /// The SPIFFE form (rows BD-1, BD-11, BD-15, BD-20).
     #[must_use]
     pub fn to_spiffe_json(&self) -> String {
-        Value::Object(self.to_object()).to_string()
+        json::canonical(self.to_object())
     }
 
     pub(super) fn to_object(&self) -> Object {

@@ -179,7 +179,7 @@ impl<U: TokenUse> TokenBundle<U> {
     #[must_use]
     pub fn to_jwks(&self) -> String {
         let keys: Vec<_> = self.authorities.iter().map(TokenAuthority::to_jwk).collect();
-        json!({ "keys": keys }).to_string()
+        json::canonical(Object::from_iter([("keys".to_owned(), keys.into_iter().map(Value::Object).collect())]))
     }
 
     /// Whether it has no keys.

@@ -19,7 +19,7 @@ pub fn private_text(key: &PrivateKey) -> Result<Zeroizing<String>, KeyError> {
     let algorithm = JwsAlgorithm::for_key(key.public_key().key_type()).ok_or(KeyError::Unsupported)?;
     let mut jwk = members(key.public_key());
     jwk.insert("alg".into(), json!(algorithm.name()));
-    let public = Value::Object(jwk).to_string();
+    let public = crate::json::canonical(jwk);
     let body = public.strip_suffix('}').ok_or(KeyError::Failed)?;
     // Written here, so that no other copy of the number stays behind; the capacity keeps the text where it is.
     let mut text = Zeroizing::new(String::with_capacity(body.len() + 2 * number.len() + 16));

@@ -10,7 +10,7 @@ use super::attenuation::Actor;
 use super::grant::Grant;
 use super::subject::Subject;
 use crate::id::SpiffeId;
-use crate::json::Object;
+use crate::json::{self, Object};
 use crate::serial::Serial;
 use crate::time::Timestamp;
 
@@ -140,7 +140,7 @@ impl TaskClaims {
             add("status", json!({"status_list": {"idx": index, "uri": uri}}));
         }
         add("mayfly_task", task.into());
-        claims
+        json::sorted(claims)
     }
 
     /// Reads the payload of a token whose signature held, and looks whether it agrees with itself: the chain is as long as

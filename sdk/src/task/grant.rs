@@ -139,14 +139,15 @@ impl Grant {
             ("delegable", !self.delegable.is_empty(), list(&self.delegable)),
             ("scope", !self.scope.is_empty(), list(&self.scope)),
         ];
-        members.into_iter().filter(|(_, there, _)| *there).map(|(name, _, value)| (name.to_owned(), value)).collect()
+        let members = members.into_iter().filter(|(_, there, _)| *there);
+        json::sorted(members.map(|(name, _, value)| (name.to_owned(), value)).collect())
     }
 
     /// SHA-256 of the JSON: what the claim `digest` of a token says.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, Value::Object(self.to_json()).to_string().as_bytes()).as_ref());
+        bytes.copy_from_slice(digest(&SHA256, json::canonical(self.to_json()).as_bytes()).as_ref());
         bytes
     }
 

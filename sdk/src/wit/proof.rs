@@ -89,7 +89,7 @@ impl<'a> ProofRequest<'a> {
             let hashes = self.context.iter().map(|(name, value)| (name.clone(), json!(hash(value))));
             claims.insert("oth".into(), hashes.collect());
         }
-        Ok(Value::Object(claims))
+        Ok(Value::Object(crate::json::sorted(claims)))
     }
 }
 

@@ -93,5 +93,7 @@ fn wire(logged: &Logged) -> LedgerRecord {
         actor: text(record.personal.actor.as_ref().map(ToString::to_string)),
         detail: text(record.personal.detail.as_ref().map(ToString::to_string)),
         digest: hex::encode(logged.digest),
+        reason: text(record.reason.as_ref().map(ToString::to_string)),
+        policy: text(record.policy.as_ref().map(ToString::to_string)),
     }
 }

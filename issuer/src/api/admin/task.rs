@@ -1,11 +1,11 @@
 //! Tasks, as administrators see and stop them.
 
 use mayfly_proto::admin::{
-    GetTaskResponse, ListTasksRequest, ListTasksResponse, SetTaskStateRequest, SetTaskStateResponse, Task as WireTask,
-    TaskHolder,
+    ExplainTaskResponse, GetTaskResponse, ListTasksRequest, ListTasksResponse, SetTaskStateRequest,
+    SetTaskStateResponse, Task as WireTask, TaskHolder,
 };
 use mayfly_sdk::task::TaskState;
-use mayfly_sdk::{Reason, Refusal, Serial};
+use mayfly_sdk::{Reason, Refusal, Serial, SpiffeId};
 use serde_json::Value;
 
 use super::{
@@ -61,6 +61,33 @@ impl Admin {
         Ok(SetTaskStateResponse { changed: changed.iter().map(Serial::to_string).collect() })
     }
 
+    pub(super) async fn explain(&self, text: &str, authorized: &Authorized) -> Result<ExplainTaskResponse, Refusal> {
+        let id = id(text)?;
+        let store = self.directory.store();
+        if let Some(decision) = store.task_refusal(id).await? {
+            self.may_know(&decision, authorized).ok_or_else(|| unexplained(id))?;
+            return Ok(ExplainTaskResponse { decision, task: None });
+        }
+        let unknown = |refusal: Refusal| if refusal.reason == Reason::TaskUnknown { unexplained(id) } else { refusal };
+        let held = self.find_task(text, authorized).await.map_err(unknown)?;
+        let decision = store.task_decision(id).await?.unwrap_or_default();
+        Ok(ExplainTaskResponse { decision, task: Some(wire(&held)) })
+    }
+
+    /// Whether the caller may know of a refusal: as of a task of the same workload.
+    fn may_know(&self, decision: &str, authorized: &Authorized) -> Option<()> {
+        let decision: Value = serde_json::from_str(decision).ok()?;
+        let holder = decision.get("spiffe_id").and_then(Value::as_str).and_then(|id| id.parse::<SpiffeId>().ok());
+        let uid = decision.pointer("/entry/uid").and_then(Value::as_str).and_then(|uid| uid.parse().ok());
+        let now = self.directory.clock().now();
+        let may = self.directory.with_registry(|registry| {
+            let owner = uid.and_then(|uid| registry.get(uid)).map(|entry| &*entry.owner);
+            let object = holder.as_ref().map_or(Object::Everything, |holder| Object::Task { owner, holder });
+            authorized.may(registry, now, object)
+        });
+        may.then_some(())
+    }
+
     /// A move that changed nothing is fine where the task stands there already, and a refusal where it cannot get there.
     async fn explain_no_change(&self, id: Serial, to: TaskState) -> Result<(), Refusal> {
         match self.tasks.find(id).await?.map(|held| held.state) {
@@ -89,6 +116,10 @@ impl Admin {
 fn id(text: &str) -> Result<Serial, Refusal> {
     let wrong = || Refusal::new(Reason::InvalidArgument, "the id of a task is 32 hexadecimal digits");
     text.parse().ok().ok_or_else(wrong)
+}
+
+fn unexplained(id: Serial) -> Refusal {
+    Refusal::new(Reason::TaskUnknown, format!("nothing is known of a task or a refused request {id}"))
 }
 
 fn object<'a>(registry: &'a Registry, held: &'a Held) -> Object<'a> {
