@@ -1,6 +1,6 @@
 // A workload that knows only go-spiffe.
 //
-// usage: workload denied | full | wits | without-wits | federation ... (see federation.go). Prints one JSON object; exits 0 when the Workload API behaved as the SPIFFE standards say.
+// usage: workload denied | full | wits | without-wits | federation ... (see federation.go) | tls-serve, tls-call ... (see tls.go). Prints one JSON object; exits 0 when the Workload API behaved as the SPIFFE standards say.
 package main
 
 import (
@@ -26,6 +26,10 @@ func main() {
 	defer cancel()
 	if os.Args[1] == "federation" {
 		federate(ctx, os.Args[2:])
+		return
+	}
+	if os.Args[1] == "tls-serve" || os.Args[1] == "tls-call" {
+		tlsPeer(context.Background(), os.Args[1:])
 		return
 	}
 	client, err := workloadapi.New(ctx)
