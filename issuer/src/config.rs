@@ -94,6 +94,10 @@ pub struct TasksConfig {
     pub per_instance: usize,
     /// The most tasks that one root may have below it.
     pub per_root: usize,
+    /// Tasks that one instance may begin a second, and five times as many at once.
+    pub begins_per_instance: u32,
+    /// Tasks that the instances of one node may begin a second, all together, and five times as many at once.
+    pub begins_per_node: u32,
     /// Whether an entry may serve any audience (`serves: ["*"]`): for development only.
     pub allow_serves_any: bool,
 }
@@ -241,6 +245,8 @@ impl Default for TasksConfig {
             longest_deadline: Ttl::from_s(8 * 3600),
             per_instance: 100,
             per_root: 1000,
+            begins_per_instance: 20,
+            begins_per_node: 500,
             allow_serves_any: false,
         }
     }
@@ -368,6 +374,8 @@ impl Config {
         task::Limits {
             per_instance: self.tasks.per_instance,
             per_root: self.tasks.per_root,
+            begins_per_instance: self.tasks.begins_per_instance,
+            begins_per_node: self.tasks.begins_per_node,
             deadline: self.tasks.deadline,
             longest_deadline: self.tasks.longest_deadline,
             token: self.ttl.task,
@@ -432,6 +440,8 @@ impl Settings for Config {
             ("limits.mint_queue", self.limits.mint_queue),
             ("tasks.per_instance", self.tasks.per_instance),
             ("tasks.per_root", self.tasks.per_root),
+            ("tasks.begins_per_instance", usize::try_from(self.tasks.begins_per_instance).unwrap_or(usize::MAX)),
+            ("tasks.begins_per_node", usize::try_from(self.tasks.begins_per_node).unwrap_or(usize::MAX)),
             ("web.connections", self.web.connections),
             ("admin.connections", self.admin.connections),
         ] {

@@ -345,6 +345,8 @@ reasons! {
     InvalidPolicy = "invalid_policy", Caller, No, "correct the places that are named; `mayfly policy schema` prints what policies may speak of";
     /// An instance has as many open tasks, or a tree as many descendants, as there may be.
     TaskQuota = "task_quota", Caller, Later, "complete tasks that are done, or have the quota raised";
+    /// An instance or a node begins tasks faster than it may.
+    TaskRate = "task_rate", Caller, Later, "begin tasks more slowly, or one task for more of the work; or have tasks.begins_per_instance or tasks.begins_per_node raised";
     /// There is no such task for whoever asks.
     TaskUnknown = "task_unknown", Caller, No, "list your tasks; this one is another's, ended long ago or never existed";
     /// The token for this grant would be longer than services read.

@@ -255,7 +255,7 @@ fn a_decision_is_explained_by_the_task_and_by_the_request_that_was_refused() {
 
 #[test]
 fn refusals_do_not_fill_the_store() {
-    let rig = rig(&[]);
+    let rig = rig(&[("tasks.begins_per_instance", "1000"), ("tasks.begins_per_node", "1000")]);
     on_runtime(async {
         let mut node = Node::of(&rig, "a").await;
         let (planner, other) = (node.holder("planner", 1).await, node.holder("planner", 2).await);
@@ -280,5 +280,40 @@ fn refusals_do_not_fill_the_store() {
         assert!(refused <= named + 1, "{refused} records of {named} refusals");
         // A begin that is allowed is not held up by any of it.
         node.begin(&planner, reading()).await.unwrap();
+    });
+}
+
+#[test]
+fn whoever_begins_tasks_too_fast_is_told_when_to_come_back_and_holds_up_nobody_else() {
+    let rig = rig(&[("tasks.begins_per_instance", "2"), ("tasks.begins_per_node", "3")]);
+    on_runtime(async {
+        let mut node = Node::of(&rig, "a").await;
+        let (fast, other) = (node.holder("planner", 1).await, node.holder("planner", 2).await);
+        let mut begun = 0;
+        let (reason, what) = loop {
+            match node.rogue.begin(wish(&fast, &reading())).await {
+                Ok(_) => begun += 1,
+                Err(reason) => break (reason, node.rogue.refused(wish(&fast, &reading())).await.1),
+            }
+            assert!(begun < 100, "no end");
+        };
+        assert!(reason == "task_rate" && begun >= 10, "{reason} after {begun}");
+        assert!(what.contains("the instance may begin 2 tasks a second; there is room again in "), "{what}");
+        // Its refusals used up nothing of the node's, and another instance has what is its own.
+        node.begin(&other, reading()).await.unwrap();
+        // Ever new instances come out of the one quota of the node.
+        let mut forged = wish(&fast, &reading());
+        let mut refusals = Vec::new();
+        for instance in 3..60_u8 {
+            forged.holder.as_mut().unwrap().instance = vec![instance; 16].into();
+            refusals.extend(node.rogue.begin(forged.clone()).await.err());
+        }
+        assert!(refusals.iter().any(|reason| reason == "task_rate"), "{refusals:?}");
+        // It passes by itself.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while let Err(reason) = node.begin(&other, reading()).await {
+            assert!(reason == "task_rate" && std::time::Instant::now() < until, "{reason}");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
     });
 }

@@ -122,6 +122,9 @@ impl Minter {
         let facts = crate::directory::facts(node);
         let caller = Caller { facts: &facts, now: self.directory.clock().now() };
         let mut account = Account::of_begin(&caller, &request);
+        if let Err(refusal) = self.tasks.admit(&node.spiffe_id, request.instance) {
+            return Err(self.refuse(account, refusal).await);
+        }
         let decided = self.decide(&caller, &request, &mut account);
         let (holder, task) = match decided {
             Ok(decided) => decided,

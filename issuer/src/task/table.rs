@@ -12,10 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::feeds::{Feeds, Following};
 use super::held::{Held, Task};
+use super::rate::Rate;
 use super::watch::Watch;
 use crate::ledger::{Personal, Record, RequestId};
 use crate::store::{BeginTask, MoveTask, Moved, Store, TaskBegin, TaskRow, kind_of};
 
+/// What may be begun at once, in seconds of what may be begun a second.
+const BURST_S: f64 = 5.0;
 /// How often it is looked which deadlines have passed.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Tasks that expire in one sweep; the next ones follow at once.
@@ -32,6 +35,10 @@ pub struct Limits {
     pub per_instance: usize,
     /// The most tasks that one root may have below it.
     pub per_root: usize,
+    /// How many tasks one instance may begin a second.
+    pub begins_per_instance: u32,
+    /// How many tasks the instances of one node may begin a second.
+    pub begins_per_node: u32,
     /// How long a task may last where nobody says.
     pub deadline: Ttl,
     /// How long any task may last.
@@ -45,6 +52,8 @@ pub struct Tasks {
     store: Store,
     clock: Clock,
     limits: Limits,
+    begins_of_instance: Rate<(SpiffeId, InstanceId)>,
+    begins_of_node: Rate<SpiffeId>,
     table: Arc<Mutex<Table>>,
 }
 
@@ -92,13 +101,42 @@ impl Tasks {
                 table.insert(held);
             }
         }
-        Ok(Self { store, clock, limits, table: Arc::new(Mutex::new(table)) })
+        let rate = |per_s: u32| (f64::from(per_s), f64::from(per_s) * BURST_S);
+        let (of_instance, of_node) = (rate(limits.begins_per_instance), rate(limits.begins_per_node));
+        Ok(Self {
+            store,
+            clock,
+            limits,
+            begins_of_instance: Rate::new(of_instance.0, of_instance.1),
+            begins_of_node: Rate::new(of_node.0, of_node.1),
+            table: Arc::new(Mutex::new(table)),
+        })
     }
 
     /// The bounds.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Counts a begin that is asked for, whatever becomes of it. An instance that begins too fast does not use up what its
+    /// node may.
+    ///
+    /// # Errors
+    /// [`Reason::TaskRate`], with the time after which there is room again.
+    pub(crate) fn admit(&self, node: &SpiffeId, instance: Option<InstanceId>) -> Result<(), Refusal> {
+        let now = self.clock.monotonic();
+        let refused = |who: &str, limit: u32, after: Duration| {
+            let after_ms = after.as_millis() + 1;
+            let what = format!("the {who} may begin {limit} tasks a second; there is room again in {after_ms} ms");
+            Refusal::new(Reason::TaskRate, what)
+        };
+        let Limits { begins_per_instance, begins_per_node, .. } = self.limits;
+        if let Some(instance) = instance {
+            let taken = self.begins_of_instance.take(&(node.clone(), instance), now);
+            taken.map_err(|after| refused("instance", begins_per_instance, after))?;
+        }
+        self.begins_of_node.take(node, now).map_err(|after| refused("node", begins_per_node, after))
     }
 
     /// A task that has not ended.

@@ -14,7 +14,8 @@ use crate::{
 };
 
 /// SVIDs of a fleet: 5 minutes.
-pub(crate) const SETTINGS: [(&str, &str); 1] = [("ttl.x509", "\"5m\"")];
+pub(crate) const SETTINGS: [(&str, &str); 3] =
+    [("ttl.x509", "\"5m\""), ("tasks.begins_per_instance", "1000000"), ("tasks.begins_per_node", "1000000")];
 /// How long P6 watches: several keepalives of each agent.
 const IDLE: Duration = Duration::from_mins(2);
 /// After this long a change has reached the one agent of P4.
