@@ -17,7 +17,7 @@ pub use signer::Signer;
 
 use crate::json;
 pub use crate::json::Object;
-use crate::key::PublicKey;
+use crate::key::{PublicKey, ReadyKey};
 
 /// The longest segment of a token that is read, in bytes (row J-26).
 pub const MAX_SEGMENT_BYTES: usize = 64 * 1024;
@@ -119,6 +119,13 @@ impl<'a> Unverified<'a> {
     /// [`JwsError::BadSignature`], also when the key is not one for the algorithm (row J-6).
     pub fn verify(self, key: &PublicKey) -> Result<Verified<'a>, JwsError> {
         if self.holds_under(key) { Ok(Verified(self)) } else { Err(JwsError::BadSignature) }
+    }
+
+    /// Like [`Unverified::verify`] under a key that was made ready for one algorithm, which has to be the token's.
+    pub(crate) fn verify_ready(self, key: &ReadyKey) -> Result<Verified<'a>, (Self, JwsError)> {
+        let held =
+            self.algorithm.signature() == key.algorithm() && key.holds(self.signing_input.as_bytes(), &self.signature);
+        if held { Ok(Verified(self)) } else { Err((self, JwsError::BadSignature)) }
     }
 
     /// Like [`Unverified::verify`] for several keys, of which any may have signed.

@@ -9,6 +9,7 @@ mod public;
 
 pub use algorithm::{KeyAlgorithm, KeyType, SignatureAlgorithm};
 pub use private::{PrivateKey, SigningKey};
+pub(crate) use public::ReadyKey;
 pub use public::{MAX_RSA_BITS, MIN_RSA_BITS, PublicKey};
 
 use crate::reason::{Reason, Refusal};

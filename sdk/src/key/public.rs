@@ -112,6 +112,30 @@ impl PublicKey {
     }
 }
 
+/// A public key made ready for one algorithm: for whoever verifies with it again and again, and would read it each time.
+pub(crate) struct ReadyKey {
+    parsed: ParsedPublicKey,
+    algorithm: SignatureAlgorithm,
+}
+
+impl ReadyKey {
+    /// None if the algorithm is not one for this key.
+    pub(crate) fn new(key: &PublicKey, algorithm: SignatureAlgorithm) -> Option<Self> {
+        let verifier = algorithm.verifier(key.key_type)?;
+        Some(Self { parsed: ParsedPublicKey::new(verifier, &key.spki).ok()?, algorithm })
+    }
+
+    /// The one algorithm.
+    pub(crate) fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+
+    /// Whether the signature over `message` holds.
+    pub(crate) fn holds(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.parsed.verify_sig(message, signature).is_ok()
+    }
+}
+
 fn kind_of(spki: &[u8]) -> Result<(KeyType, u32), KeyError> {
     for (key_type, bits, prefix, len) in FIXED {
         if spki.starts_with(prefix) && spki.len() == len {

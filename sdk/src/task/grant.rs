@@ -147,7 +147,7 @@ impl Grant {
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest(&SHA256, json::canonical(self.to_json()).as_bytes()).as_ref());
+        bytes.copy_from_slice(digest(&SHA256, Value::Object(self.to_json()).to_string().as_bytes()).as_ref());
         bytes
     }
 

@@ -5,6 +5,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
@@ -14,8 +15,8 @@ use super::caller::TaskCaller;
 use super::claims::{Binding, TaskClaims};
 use crate::json::{self, Object};
 use crate::jwk;
-use crate::jws::{Unverified, Verified};
-use crate::key::PublicKey;
+use crate::jws::{JwsAlgorithm, Unverified, Verified};
+use crate::key::{PublicKey, ReadyKey};
 use crate::reason::{Reason, Refusal};
 use crate::time::{Timestamp, Ttl};
 use crate::x509::VerifiedPeer;
@@ -36,10 +37,17 @@ const MAX_JWKS_BYTES: usize = 64 * 1024;
 const MAX_KEYS: usize = 32;
 
 /// The keys of one authorization server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TaskKeys {
     issuer: String,
-    keys: HashMap<String, PublicKey>,
+    keys: HashMap<String, TaskKey>,
+}
+
+/// One key, ready for the one algorithm that its kind has in tokens of tasks.
+#[derive(Clone)]
+struct TaskKey {
+    key: PublicKey,
+    ready: Arc<ReadyKey>,
 }
 
 /// What a validator calls itself and how strict it is.
@@ -191,7 +199,7 @@ impl TaskKeys {
     /// The keys of the authorization server that calls itself `issuer`, each under its RFC 7638 thumbprint.
     #[must_use]
     pub fn new(issuer: impl Into<String>, keys: impl IntoIterator<Item = PublicKey>) -> Self {
-        let keys = keys.into_iter().map(|key| (jwk::thumbprint(&key), key)).collect();
+        let keys = keys.into_iter().filter_map(|key| Some((jwk::thumbprint(&key), TaskKey::new(key)?))).collect();
         Self { issuer: issuer.into(), keys }
     }
 
@@ -214,7 +222,7 @@ impl TaskKeys {
             if let (Some("sig"), Some(kid), Ok(key)) =
                 (use_, jwk.get("kid").and_then(Value::as_str), jwk::public_key(jwk))
             {
-                keys.insert(kid.to_owned(), key);
+                keys.extend(TaskKey::new(key).map(|key| (kid.to_owned(), key)));
             }
         }
         Ok(Self { issuer: issuer.into(), keys })
@@ -245,19 +253,54 @@ impl TaskKeys {
         let parsed = Unverified::parse(token).ok().ok_or(TaskTokenError::NotATaskToken)?;
         check_header(parsed.header())?;
         let verified = self.verify(parsed)?;
-        let claims = verified.claims().ok().as_ref().and_then(TaskClaims::parse).ok_or(TaskTokenError::BadClaims)?;
+        let claims = verified.claims().ok().ok_or(TaskTokenError::NotATaskToken)?;
+        if !self.issued(&claims) {
+            return Err(TaskTokenError::WrongIssuer);
+        }
+        let claims = TaskClaims::parse(&claims).ok_or(TaskTokenError::BadClaims)?;
         let life = claims.expires_at.seconds_since(claims.issued_at);
         if (1..=i64::from(MAX_LIFE.as_s())).contains(&life) { Ok(claims) } else { Err(TaskTokenError::BadClaims) }
     }
 
     fn verify<'a>(&self, token: Unverified<'a>) -> Result<Verified<'a>, TaskTokenError> {
-        // Unverified, and read for one purpose: to know whether the keys are this issuer's.
-        let claims = token.insecure_claims().ok().ok_or(TaskTokenError::NotATaskToken)?;
-        if claims.get("iss").and_then(Value::as_str) != Some(self.issuer.as_str()) {
-            return Err(TaskTokenError::WrongIssuer);
-        }
-        let key = token.key_id().and_then(|kid| self.keys.get(kid)).ok_or(TaskTokenError::UnknownKey)?;
-        token.verify(key).ok().ok_or(TaskTokenError::BadSignature)
+        let failed = |token: &Unverified<'_>, error| match token.insecure_claims() {
+            // Unverified, and read for one purpose: to say that the token is of another issuer, if that is why.
+            Ok(claims) if !self.issued(&claims) => TaskTokenError::WrongIssuer,
+            Ok(_) => error,
+            Err(_) => TaskTokenError::NotATaskToken,
+        };
+        let Some(key) = token.key_id().and_then(|kid| self.keys.get(kid)) else {
+            return Err(failed(&token, TaskTokenError::UnknownKey));
+        };
+        token.verify_ready(&key.ready).map_err(|(token, _)| failed(&token, TaskTokenError::BadSignature))
+    }
+
+    fn issued(&self, claims: &Object) -> bool {
+        claims.get("iss").and_then(Value::as_str) == Some(self.issuer.as_str())
+    }
+}
+
+impl TaskKey {
+    /// None for a kind of key with which no token of a task is signed.
+    fn new(key: PublicKey) -> Option<Self> {
+        let algorithm = JwsAlgorithm::for_key(key.key_type())?.signature();
+        let ready = Arc::new(ReadyKey::new(&key, algorithm)?);
+        Some(Self { key, ready })
+    }
+}
+
+impl PartialEq for TaskKeys {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(kid, key): (&String, &TaskKey)| other.keys.get(kid).is_some_and(|other| other.key == key.key);
+        self.issuer == other.issuer && self.keys.len() == other.keys.len() && self.keys.iter().all(same)
+    }
+}
+
+impl Eq for TaskKeys {}
+
+impl fmt::Debug for TaskKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskKeys({}, {:?})", self.issuer, self.keys.keys())
     }
 }
 
