@@ -121,11 +121,12 @@ impl<'a> Unverified<'a> {
         if self.holds_under(key) { Ok(Verified(self)) } else { Err(JwsError::BadSignature) }
     }
 
-    /// Like [`Unverified::verify`] under a key that was made ready for one algorithm, which has to be the token's.
-    pub(crate) fn verify_ready(self, key: &ReadyKey) -> Result<Verified<'a>, (Self, JwsError)> {
+    /// Like [`Unverified::verify`] under a key that was made ready for one algorithm, which has to be the token's; `refuse` says
+    /// what it means that the signature does not hold.
+    pub(crate) fn verify_ready<E>(self, key: &ReadyKey, refuse: impl FnOnce(&Self) -> E) -> Result<Verified<'a>, E> {
         let held =
             self.algorithm.signature() == key.algorithm() && key.holds(self.signing_input.as_bytes(), &self.signature);
-        if held { Ok(Verified(self)) } else { Err((self, JwsError::BadSignature)) }
+        if held { Ok(Verified(self)) } else { Err(refuse(&self)) }
     }
 
     /// Like [`Unverified::verify`] for several keys, of which any may have signed.

@@ -272,7 +272,7 @@ impl TaskKeys {
         let Some(key) = token.key_id().and_then(|kid| self.keys.get(kid)) else {
             return Err(failed(&token, TaskTokenError::UnknownKey));
         };
-        token.verify_ready(&key.ready).map_err(|(token, _)| failed(&token, TaskTokenError::BadSignature))
+        token.verify_ready(&key.ready, |token| failed(token, TaskTokenError::BadSignature))
     }
 
     fn issued(&self, claims: &Object) -> bool {
