@@ -183,7 +183,7 @@ impl Parts<'_> {
         let stop = self.stop.clone();
         parts.spawn(async move {
             ("rotation of authorities", {
-                rotation.run(stop).await;
+                Box::pin(rotation.run(stop)).await;
                 Ok(())
             })
         });

@@ -13,11 +13,13 @@ pub(crate) mod allowed;
 mod feeds;
 mod held;
 mod rate;
+mod statuses;
 mod table;
 mod watch;
 
 pub use feeds::Following;
 pub use held::{Held, Task};
 pub(crate) use rate::Rate;
+pub use statuses::{PER_LIST, StatusListed};
 pub use table::{By, Limits, Tasks};
 pub use watch::{News, Watch};

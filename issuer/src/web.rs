@@ -19,6 +19,7 @@ mod discovery;
 mod document;
 mod oauth;
 mod serve;
+mod status;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -31,7 +32,9 @@ use mayfly_sdk::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text, oauth::OAuth};
+use self::{
+    bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text, oauth::OAuth, status::StatusLists,
+};
 use crate::{
     config::{Config, Profile},
     metrics::Metrics,
@@ -93,23 +96,29 @@ struct Site {
     bundle: BundleEndpoint,
     /// Only where the issuer has a public URL: nobody else is named by one.
     discovery: Option<Discovery>,
+    statuses: Option<StatusLists>,
     metrics: Arc<Metrics>,
 }
 
 impl Site {
     /// The answer to one request. Its body, if it has one, is not looked at.
-    fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        let path = request.uri().path();
+    async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
+        // Only its head counts, and is kept while the answer is made.
+        let (request, _body) = request.into_parts();
+        let path = request.uri.path();
         let response = if path == self.bundle.path() {
             match self.bundle.document() {
-                Some(document) => document.answer(request.method(), request.headers()),
+                Some(document) => document.answer(&request.method, &request.headers),
                 None => text(StatusCode::SERVICE_UNAVAILABLE, "the bundle cannot be read\n"),
             }
+        } else if let Some(document) = self.discovery.as_ref().and_then(|discovery| discovery.at(path)) {
+            document.answer(&request.method, &request.headers)
         } else {
-            match self.discovery.as_ref().and_then(|discovery| discovery.at(path)) {
-                Some(document) => document.answer(request.method(), request.headers()),
-                None => text(StatusCode::NOT_FOUND, "there is nothing at this path\n"),
-            }
+            let status = match &self.statuses {
+                Some(statuses) => statuses.answer(&request.method, path).await,
+                None => None,
+            };
+            status.unwrap_or_else(|| text(StatusCode::NOT_FOUND, "there is nothing at this path\n"))
         };
         self.metrics.web_answered(response.status().as_u16());
         response
@@ -159,9 +168,10 @@ impl Web {
         let site = Site {
             bundle: BundleEndpoint::new(Arc::clone(directory), &config.bundle_endpoint),
             discovery: url.map(|url| Discovery::new(minter.authorities.clone(), url, mtls_url)),
+            statuses: url.map(|url| StatusLists::new(Arc::clone(&minter), url)),
             metrics: Arc::clone(&metrics),
         };
-        let oauth = OAuth::new(minter, metrics);
+        let oauth = OAuth::new(minter, metrics, stop.clone());
         Ok(Some(Self { incoming, site: Arc::new(site), workloads, oauth, files }))
     }
 }

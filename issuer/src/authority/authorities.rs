@@ -11,8 +11,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::bundle::OwnBundle;
 use super::certificate::X509Root;
 use super::due::Acknowledgements;
-use super::keyring::{Keyring, View};
+use super::keyring::{Keyring, Roster, View};
+use super::kind::Kind;
 use super::leaf::{LeafPlan, SignedX509, X509Intermediate};
+use super::notice::{SecurityEvent, StatusList};
 use super::schedule::Settings;
 use super::slot::Active;
 use super::task::{SignedTask, Task, TaskPlan};
@@ -45,6 +47,10 @@ pub struct Snapshot {
     task: Active<Task>,
     /// Every key whose task tokens may still be good, the newest last.
     task_keys: Vec<PublicKey>,
+    status_list: Active<StatusList>,
+    status_list_keys: Vec<PublicKey>,
+    security_event: Active<SecurityEvent>,
+    security_event_keys: Vec<PublicKey>,
     root: Facts,
     bundle: OwnBundle,
     denied: Vec<AuthorityId>,
@@ -270,7 +276,9 @@ impl Snapshot {
         wit: bool,
     ) -> Result<Self, AuthorityError> {
         let [roots, intermediates, jwt] = [keyring.roots.facts(), keyring.intermediates.facts(), keyring.jwt.facts()];
-        let own_keys = [roots, intermediates.clone(), jwt, keyring.wit.facts(), keyring.task.facts()].concat();
+        let notices = [keyring.status_lists.facts(), keyring.security_events.facts()].concat();
+        let tokens = [jwt, keyring.wit.facts(), keyring.task.facts(), notices].concat();
+        let own_keys = [roots, intermediates.clone(), tokens].concat();
         let denied_roots: Vec<_> = keyring.roots.denied().collect();
         // What a denied root certified is denied too, so that those who compare need only look at a leaf's issuer.
         let below = intermediates.iter().filter(|own| denied_roots.iter().any(|root| root.chain == own.anchors));
@@ -280,6 +288,8 @@ impl Snapshot {
         denied.extend(keyring.jwt.denied().map(|facts| facts.id.clone()));
         denied.extend(keyring.wit.denied().map(|facts| facts.id.clone()));
         denied.extend(keyring.task.denied().map(|facts| facts.id.clone()));
+        denied.extend(keyring.status_lists.denied().map(|facts| facts.id.clone()));
+        denied.extend(keyring.security_events.denied().map(|facts| facts.id.clone()));
         denied.sort();
         denied.dedup();
         Ok(Self {
@@ -287,7 +297,11 @@ impl Snapshot {
             jwt: keyring.active::<Jwt>()?.draft(),
             wit: if wit { Some(keyring.active::<Wit>()?.draft()) } else { None },
             task: keyring.active::<Task>()?.draft(),
-            task_keys: keyring.task.published().into_iter().map(|facts| facts.public_key.clone()).collect(),
+            task_keys: published(&keyring.task),
+            status_list: keyring.active::<StatusList>()?.draft(),
+            status_list_keys: published(&keyring.status_lists),
+            security_event: keyring.active::<SecurityEvent>()?.draft(),
+            security_event_keys: published(&keyring.security_events),
             root: keyring.active::<X509Root>()?.facts().clone(),
             bundle: bundle.clone(),
             denied,
@@ -327,6 +341,30 @@ impl Snapshot {
         &self.task_keys
     }
 
+    /// The key that signs status lists.
+    #[must_use]
+    pub fn status_list(&self) -> &Active<StatusList> {
+        &self.status_list
+    }
+
+    /// The keys that verify status lists.
+    #[must_use]
+    pub fn status_list_keys(&self) -> &[PublicKey] {
+        &self.status_list_keys
+    }
+
+    /// The key that signs security events.
+    #[must_use]
+    pub fn security_event(&self) -> &Active<SecurityEvent> {
+        &self.security_event
+    }
+
+    /// The keys that verify security events.
+    #[must_use]
+    pub fn security_event_keys(&self) -> &[PublicKey] {
+        &self.security_event_keys
+    }
+
     /// The active root's certificate, DER: the last of the chain that the issuer presents at first contact.
     #[must_use]
     pub fn root_certificate(&self) -> Option<&Bytes> {
@@ -356,4 +394,9 @@ impl Snapshot {
     pub fn revision(&self) -> Revision {
         self.revision
     }
+}
+
+/// Keys whose signatures may still be good, the newest last.
+fn published<K: Kind>(roster: &Roster<K>) -> Vec<PublicKey> {
+    roster.published().into_iter().map(|facts| facts.public_key.clone()).collect()
 }

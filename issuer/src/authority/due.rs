@@ -6,6 +6,7 @@ use super::AuthorityId;
 use super::certificate::{AUTHORITY_BACKDATE, X509Root};
 use super::keyring::{Keyring, Roster};
 use super::kind::Kind;
+use super::notice::Notice;
 use super::schedule::{Settings, prepare_at};
 use super::slot::Prepared;
 use super::task::Task;
@@ -93,11 +94,15 @@ impl Keyring {
             self.wit.due(settings, moment, nodes, &mut agenda);
         }
         self.task.due(settings, moment, nodes, &mut agenda);
+        self.status_lists.due(settings, moment, nodes, &mut agenda);
+        self.security_events.due(settings, moment, nodes, &mut agenda);
         self.roots.ends(moment, &mut agenda);
         self.intermediates.ends(moment, &mut agenda);
         self.jwt.ends(moment, &mut agenda);
         self.wit.ends(moment, &mut agenda);
         self.task.ends(moment, &mut agenda);
+        self.status_lists.ends(moment, &mut agenda);
+        self.security_events.ends(moment, &mut agenda);
         agenda
     }
 
@@ -201,6 +206,13 @@ impl Shared for Wit {
 }
 
 impl Shared for Task {
+    /// As for JWT keys.
+    fn last_moment(_: &super::Facts, _: &Settings) -> Option<Timestamp> {
+        None
+    }
+}
+
+impl<K: Notice> Shared for K {
     /// As for JWT keys.
     fn last_moment(_: &super::Facts, _: &Settings) -> Option<Timestamp> {
         None

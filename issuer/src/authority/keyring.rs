@@ -5,6 +5,7 @@ use mayfly_sdk::{Revision, SpiffeId, Timestamp};
 use super::certificate::{X509Root, check_authority};
 use super::kind::Kind;
 use super::leaf::X509Intermediate;
+use super::notice::{SecurityEvent, StatusList};
 use super::row::StoredSlot;
 use super::slot::{Active, Prepared, Retired, Retiring, Revoked, Slot, Tainted};
 use super::task::Task;
@@ -38,6 +39,14 @@ macro_rules! of_kind {
                 type $K = $crate::authority::task::Task;
                 $body
             }
+            $crate::store::SlotKind::StatusList => {
+                type $K = $crate::authority::notice::StatusList;
+                $body
+            }
+            $crate::store::SlotKind::SecurityEvent => {
+                type $K = $crate::authority::notice::SecurityEvent;
+                $body
+            }
         }
     };
 }
@@ -64,6 +73,8 @@ pub struct Keyring {
     pub(super) jwt: Roster<Jwt>,
     pub(super) wit: Roster<Wit>,
     pub(super) task: Roster<Task>,
+    pub(super) status_lists: Roster<StatusList>,
+    pub(super) security_events: Roster<SecurityEvent>,
 }
 
 /// An authority as people see it.
@@ -125,6 +136,8 @@ impl Keyring {
             jwt: self.jwt.draft(),
             wit: self.wit.draft(),
             task: self.task.draft(),
+            status_lists: self.status_lists.draft(),
+            security_events: self.security_events.draft(),
         }
     }
 
@@ -134,6 +147,8 @@ impl Keyring {
         self.jwt.prepared.iter_mut().for_each(|slot| slot.publish(revision));
         self.wit.prepared.iter_mut().for_each(|slot| slot.publish(revision));
         self.task.prepared.iter_mut().for_each(|slot| slot.publish(revision));
+        self.status_lists.prepared.iter_mut().for_each(|slot| slot.publish(revision));
+        self.security_events.prepared.iter_mut().for_each(|slot| slot.publish(revision));
     }
 
     /// The active key of a kind.
@@ -156,7 +171,9 @@ impl Keyring {
 
     /// Every authority, roots first, each kind from the newest to the oldest.
     pub(super) fn views(&self) -> Vec<View> {
-        [self.roots.views(), self.intermediates.views(), self.jwt.views(), self.wit.views(), self.task.views()].concat()
+        let notices = [self.status_lists.views(), self.security_events.views()].concat();
+        let tokens = [self.jwt.views(), self.wit.views(), self.task.views(), notices].concat();
+        [self.roots.views(), self.intermediates.views(), tokens].concat()
     }
 }
 

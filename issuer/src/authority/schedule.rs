@@ -169,7 +169,7 @@ impl Settings {
             SlotKind::X509Intermediate => self.intermediate_life.min(THIRD.of(self.root_life)),
             SlotKind::Jwt => self.jwt_life,
             SlotKind::Wit => self.wit_life,
-            SlotKind::Task => self.task_life,
+            SlotKind::Task | SlotKind::StatusList | SlotKind::SecurityEvent => self.task_life,
         }
     }
 
@@ -179,7 +179,7 @@ impl Settings {
             SlotKind::X509Root | SlotKind::X509Intermediate => self.x509_key,
             SlotKind::Jwt => self.jwt_key,
             SlotKind::Wit => self.wit_key,
-            SlotKind::Task => self.task_key,
+            SlotKind::Task | SlotKind::StatusList | SlotKind::SecurityEvent => self.task_key,
         }
     }
 
@@ -187,7 +187,7 @@ impl Settings {
     pub(super) fn lead(&self, kind: SlotKind, life: Ttl) -> Ttl {
         let lead = match kind {
             SlotKind::X509Root => self.publish_lead.max(TWELFTH.of(life)),
-            SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit | SlotKind::Task => self.publish_lead,
+            _ => self.publish_lead,
         };
         lead.min(SIXTH.of(life))
     }
@@ -225,7 +225,7 @@ pub(super) fn prepare_at(made_at: Timestamp, life: Ttl) -> Timestamp {
 pub(super) fn last_expiry(kind: SlotKind, life: Ttl, stopped: Timestamp) -> Timestamp {
     let longest = match kind {
         SlotKind::X509Root => THIRD.of(life).min(LONGEST_INTERMEDIATE),
-        SlotKind::X509Intermediate | SlotKind::Jwt | SlotKind::Wit | SlotKind::Task => longest_ttl(life),
+        _ => longest_ttl(life),
     };
     // Twice the skew: once for the clocks of those who verify, once for an issuer that has not heard yet.
     stopped.saturating_add(longest).saturating_add(skew(life)).saturating_add(skew(life))

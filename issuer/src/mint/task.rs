@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mayfly_sdk::task::{
-    Actor, Binding, Grant, MAX_LIFE, Standing, Subject, TaskClaims, TaskKeys, TaskState, Wish, attenuate,
+    Actor, Binding, Grant, MAX_LIFE, Standing, StatusEntry, Subject, TaskClaims, TaskKeys, TaskState, Wish, attenuate,
 };
 use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl, VerifiedPeer};
 
@@ -17,7 +17,7 @@ use crate::ledger::{Kind, Personal, Record};
 use crate::policy::Question;
 use crate::registry::{Authorization, MintRequest, Wanted};
 use crate::store::NodeRow;
-use crate::task::{Held, Task, allowed};
+use crate::task::{Held, PER_LIST, Task, allowed};
 
 /// The longest purpose, bytes.
 const MAX_PURPOSE: usize = 1024;
@@ -335,6 +335,8 @@ impl Minter {
             detached: wish.detached,
             // Once it is decided.
             evidence: [0; 32],
+            // Where nobody is named by a URL, nobody fetches lists.
+            status: self.task_iss.starts_with("https://").then(|| self.tasks.next_status()),
         };
         match &wish.parent_token {
             None => {
@@ -405,7 +407,10 @@ impl Minter {
             task: task.link(),
             parent_digest: task.parent_digest,
             evidence: task.evidence,
-            status: None,
+            status: task.status.map(|status| StatusEntry {
+                index: status % PER_LIST,
+                uri: format!("{}/status/{}", self.task_iss, status / PER_LIST),
+            }),
         };
         Ok(TaskPlan { claims })
     }

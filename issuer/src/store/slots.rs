@@ -53,6 +53,10 @@ stored_as_text! {
         Wit = "wit",
         /// Task tokens; in no bundle, so that none is taken for an SVID.
         Task = "task",
+        /// Token Status Lists; in no bundle.
+        StatusList = "status_list",
+        /// Security event tokens; in no bundle.
+        SecurityEvent = "security_event",
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Task {
     pub detached: bool,
     /// The digest of the evidence that it was begun on.
     pub evidence: [u8; 32],
+    /// Where status lists say how it stands, if they do.
+    pub status: Option<u64>,
 }
 
 /// A task and how it stands.
@@ -80,6 +82,8 @@ struct Document {
     #[serde(default)]
     detached: bool,
     evidence: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent_digest: Option<String>,
 }
@@ -120,6 +124,7 @@ impl Task {
             max_hops: self.max_hops,
             detached: self.detached,
             evidence: hex::encode(self.evidence),
+            status: self.status,
             parent_digest: self.parent_digest.map(hex::encode),
         };
         TaskRow {
@@ -188,6 +193,7 @@ impl TryFrom<TaskRow> for Held {
             max_hops: document.max_hops,
             detached: document.detached,
             evidence: digest(document.evidence)?,
+            status: document.status,
             node: row.node,
         };
         Ok(Self { task: Arc::new(task), state: row.state })

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::feeds::{Feeds, Following};
 use super::held::{Held, Task};
 use super::rate::Rate;
+use super::statuses::{StatusListed, Statuses};
 use super::watch::Watch;
 use crate::ledger::{Personal, Record, RequestId};
 use crate::store::{BeginTask, MoveTask, Moved, Store, TaskBegin, TaskRow, kind_of};
@@ -68,6 +69,7 @@ pub(super) struct Table {
     below: HashMap<Serial, usize>,
     watches: HashMap<SpiffeId, Weak<Watch>>,
     pub(super) feeds: Feeds,
+    statuses: Statuses,
 }
 
 /// Room for one task, given back unless it is used.
@@ -93,9 +95,7 @@ impl Tasks {
         let no_token_after = clock.now().saturating_add(MAX_LIFE);
         for row in rows {
             let held = Held::try_from(row)?;
-            if held.state != TaskState::Open {
-                table.feeds.tell(held.task.grant.audience(), held.event(no_token_after));
-            }
+            table.know(&held, no_token_after);
             if !held.state.is_final() {
                 table.reserve(&held.task);
                 table.insert(held);
@@ -216,6 +216,18 @@ impl Tasks {
         watch
     }
 
+    /// A place in the status lists for a task that is to be begun.
+    #[must_use]
+    pub fn next_status(&self) -> u64 {
+        self.table.lock().statuses.next_index()
+    }
+
+    /// The status list with this number; `None`: there is none.
+    #[must_use]
+    pub fn status_list(&self, list: u64) -> Option<StatusListed> {
+        self.table.lock().statuses.list(list)
+    }
+
     /// Follows what becomes of the tasks whose tokens are for this audience.
     #[must_use]
     pub fn follow(&self, audience: &str) -> Following {
@@ -281,7 +293,7 @@ impl Tasks {
         loop {
             let more = self.expire().await;
             if sweeps.is_multiple_of(FORGET_EVERY) {
-                self.table.lock().feeds.forget(self.clock.now());
+                self.table.lock().forget(self.clock.now());
                 if let Err(error) = self.store.forget_tasks().await {
                     tracing::warn!(reason = error.reason().code(), "tasks that ended long ago were not forgotten");
                 }
@@ -333,7 +345,24 @@ impl Table {
             below: HashMap::new(),
             watches: HashMap::new(),
             feeds: Feeds::new(now_ms),
+            statuses: Statuses::default(),
         }
+    }
+
+    /// Takes a task over from the store, for those who may meet its tokens.
+    fn know(&mut self, held: &Held, no_token_after: Timestamp) {
+        if let Some(index) = held.task.status {
+            self.statuses.seen(index);
+        }
+        if held.state == TaskState::Open {
+            return;
+        }
+        tell(&mut self.feeds, &mut self.statuses, held, no_token_after);
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.feeds.forget(now);
+        self.statuses.forget(now);
     }
 
     fn reserve(&mut self, task: &Task) {
@@ -377,7 +406,7 @@ impl Table {
                 continue;
             }
             held.state = *state;
-            self.feeds.tell(held.task.grant.audience(), held.event(no_token_after));
+            tell(&mut self.feeds, &mut self.statuses, held, no_token_after);
             if let Some(watch) = self.watches.get(&held.task.node).and_then(Weak::upgrade) {
                 watch.tell(*id, *state);
             }
@@ -394,6 +423,15 @@ impl Table {
                 self.give_back(&task);
             }
         }
+    }
+}
+
+/// Tells those who may meet a task's tokens how it stands; none of its tokens is valid after that time.
+fn tell(feeds: &mut Feeds, statuses: &mut Statuses, held: &Held, no_token_after: Timestamp) {
+    let event = held.event(no_token_after);
+    feeds.tell(held.task.grant.audience(), event);
+    if let Some(index) = held.task.status {
+        statuses.tell(index, event.state, event.forget_at);
     }
 }
 

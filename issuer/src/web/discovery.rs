@@ -4,6 +4,7 @@
 //! ```text
 //! https://HOST/svid   JWT-SVIDs    OpenID discovery, appended:     /svid/.well-known/openid-configuration
 //! https://HOST/task   task tokens  RFC 8414 metadata, inserted:    /.well-known/oauth-authorization-server/task
+//!                                  status lists, security events:  /status/jwks.json, /events/jwks.json
 //! ```
 
 use mayfly_sdk::{PublicKey, Revision, json::Object, jwk, jws::JwsAlgorithm};
@@ -17,6 +18,8 @@ const SVID_METADATA: &str = "/svid/.well-known/openid-configuration";
 const SVID_KEYS: &str = "/svid/jwks.json";
 const TASK_METADATA: &str = "/.well-known/oauth-authorization-server/task";
 const TASK_KEYS: &str = "/task/jwks.json";
+const STATUS_KEYS: &str = "/status/jwks.json";
+const EVENT_KEYS: &str = "/events/jwks.json";
 
 /// The documents, made once for each change of the keys.
 pub(super) struct Discovery {
@@ -34,6 +37,8 @@ struct Made {
     svid_keys: Document,
     task_metadata: Document,
     task_keys: Document,
+    status_keys: Document,
+    event_keys: Document,
 }
 
 impl std::fmt::Debug for Discovery {
@@ -55,6 +60,8 @@ impl Discovery {
             SVID_KEYS => |made| made.svid_keys,
             TASK_METADATA => |made| made.task_metadata,
             TASK_KEYS => |made| made.task_keys,
+            STATUS_KEYS => |made| made.status_keys,
+            EVENT_KEYS => |made| made.event_keys,
             _ => return None,
         };
         let snapshot = self.authorities.snapshot();
@@ -83,6 +90,8 @@ impl Discovery {
             svid_keys: document(&jwk::signing_set(&svid_keys)),
             task_metadata: document(&self.task_metadata()),
             task_keys: document(&jwk::signing_set(snapshot.task_keys())),
+            status_keys: document(&jwk::signing_set(snapshot.status_list_keys())),
+            event_keys: document(&jwk::signing_set(snapshot.security_event_keys())),
         }
     }
 }
@@ -97,6 +106,8 @@ impl Discovery {
             "response_types_supported": [],
             "grant_types_supported": [],
             "authorization_details_types_supported": ["mcp_tool", "resource"],
+            "status_list_jwks_uri": format!("{url}{STATUS_KEYS}"),
+            "security_event_jwks_uri": format!("{url}{EVENT_KEYS}"),
         }));
         if let Some(mtls) = &self.mtls_url {
             let endpoints = members(json!({
@@ -112,6 +123,7 @@ impl Discovery {
                 "introspection_endpoint_auth_methods_supported": ["tls_client_auth"],
                 "revocation_endpoint_auth_methods_supported": ["tls_client_auth"],
                 "tls_client_certificate_bound_access_tokens": true,
+                "task_events_endpoint": format!("{mtls}{}", oauth::EVENTS),
             })));
         }
         Value::Object(metadata)

@@ -3,7 +3,8 @@
 //! ```text
 //! X.509-SVID ──its record in the ledger──> Client (node, instance, entry) ──┬─ /task/token       RFC 6749 4.4, RFC 8693
 //!                                                                           ├─ /task/introspect  RFC 7662
-//!                                                                           └─ /task/revoke      RFC 7009
+//!                                                                           ├─ /task/revoke      RFC 7009
+//!                                                                           └─ /task/events      what becomes of an audience's tasks
 //! ```
 //!
 //! - Who calls is what the ledger says of the certificate: without a record of its issue for an instance of a live node, nothing is
@@ -12,6 +13,7 @@
 
 mod client;
 mod error;
+mod events;
 mod form;
 mod introspect;
 mod revoke;
@@ -25,10 +27,11 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{get, post},
 };
 use mayfly_sdk::tls::PeerInfo;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 pub(super) use self::client::Found;
 use crate::{metrics::Metrics, mint::Minter};
@@ -37,6 +40,7 @@ use crate::{metrics::Metrics, mint::Minter};
 pub(super) const TOKEN: &str = "/task/token";
 pub(super) const INTROSPECT: &str = "/task/introspect";
 pub(super) const REVOKE: &str = "/task/revoke";
+pub(super) const EVENTS: &str = "/task/events";
 /// The largest request, bytes.
 const MAX_BODY: usize = 32 * 1024;
 
@@ -45,6 +49,7 @@ const MAX_BODY: usize = 32 * 1024;
 pub(super) struct OAuth {
     minter: Arc<Minter>,
     metrics: Arc<Metrics>,
+    stop: CancellationToken,
     /// What the ledger says of certificates, by SHA-256 of the leaf.
     found: Mutex<HashMap<[u8; 32], Found>>,
 }
@@ -57,8 +62,8 @@ struct Call {
 }
 
 impl OAuth {
-    pub(super) fn new(minter: Arc<Minter>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { minter, metrics, found: Mutex::default() })
+    pub(super) fn new(minter: Arc<Minter>, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { minter, metrics, stop, found: Mutex::default() })
     }
 
     /// What answers on one connection.
@@ -67,6 +72,7 @@ impl OAuth {
             .route(TOKEN, post(token::answer))
             .route(INTROSPECT, post(introspect::answer))
             .route(REVOKE, post(revoke::answer))
+            .route(EVENTS, get(events::answer))
             .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path\n"))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(axum::middleware::map_response_with_state(Arc::clone(self), finish))

@@ -70,8 +70,8 @@ async fn accept(incoming: Option<&mut Incoming>) -> Option<TlsConnection> {
 
 async fn serve_site(connection: TlsConnection, site: Arc<Site>) {
     let answer = service_fn(move |request: http::Request<Body>| {
-        let response = site.answer(&request);
-        async move { Ok::<_, Infallible>(response) }
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(site.answer(request).await) }
     });
     serve(connection, answer).await;
 }

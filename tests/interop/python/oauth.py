@@ -1,13 +1,16 @@
 """OAuth clients that know nothing of Mayfly: Authlib obtains task tokens with an X.509-SVID as client certificate, hands them on,
-has them introspected and revokes them; PyJWT verifies them by the published keys.
+has them introspected and revokes them; PyJWT verifies them, status lists and security events by the published keys.
 
 usage: oauth.py IP URL ANCHORS.pem AUDIENCE DIR
 In DIR are the SVIDs, as `svid x509 watch --write` keeps them, of `planner`, `reader` and `files`. Prints one JSON object.
 """
 
+import base64
 import json
 import socket
 import sys
+import time
+import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,11 +47,52 @@ def refused(action) -> str:
     raise SystemExit(f"this was to be refused: {answer}")
 
 
+class Keys:
+    """Published keys."""
+
+    def __init__(self, url: str, jwks_uri: str, anchors: str) -> None:
+        jwks = requests.get(f"{url}:8444{urlsplit(jwks_uri).path}", verify=anchors, timeout=20).json()
+        self.keys = {key.key_id: key.key for key in jwt.PyJWKSet.from_dict(jwks).keys}
+
+    def claims(self, token: str, typ: str, **more) -> dict:
+        header = jwt.get_unverified_header(token)
+        assert header["typ"] == typ, header
+        return jwt.decode(token, self.keys[header["kid"]], algorithms=["ES256"], **more)
+
+
+def listed(claims: dict, url: str, keys: Keys, anchors: str) -> int:
+    """What the status list says of a token: 0 valid, 1 invalid, 2 suspended."""
+    entry = claims["status"]["status_list"]
+    answer = requests.get(entry["uri"].replace(url, f"{url}:8444"), verify=anchors, timeout=20)
+    assert answer.headers["content-type"] == "application/statuslist+jwt", answer.headers
+    found = keys.claims(answer.text, "statuslist+jwt", issuer=f"{url}/status", options={"require": ["exp", "iat", "sub"]})
+    assert found["sub"] == entry["uri"] and found["ttl"] <= 10 and found["status_list"]["bits"] == 2, found
+    text = found["status_list"]["lst"]
+    bits = zlib.decompress(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    return bits[entry["idx"] // 4] >> entry["idx"] % 4 * 2 & 3
+
+
+def told(stream, count: int, keys: Keys, url: str, audience: str) -> dict:
+    """The states of the next tasks that the feed names."""
+    states, kind = {}, None
+    for line in stream:
+        name, _, value = line.decode().partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data" and kind == "task":
+            event = keys.claims(value, "secevent+jwt", issuer=f"{url}/events", audience=audience)
+            states[event["sub_id"]["id"]] = event["events"]["urn:mayfly:task:changed"]["state"]
+            if len(states) == count:
+                return states
+    raise SystemExit("the feed ended")
+
+
 def main() -> None:
     ip, url, anchors, audience, directory = sys.argv[1:]
     by_name(ip, urlsplit(url).hostname)
     found = requests.get(f"{url}:8444/.well-known/oauth-authorization-server/task", verify=anchors, timeout=20).json()
-    jwks = requests.get(f"{url}:8444{urlsplit(found['jwks_uri']).path}", verify=anchors, timeout=20).json()
+    task_keys, status_keys, event_keys = (Keys(url, found[name], anchors) for name in ("jwks_uri", "status_list_jwks_uri", "security_event_jwks_uri"))
+    assert not task_keys.keys.keys() & (status_keys.keys.keys() | event_keys.keys.keys()), "a key for two uses"
     token, introspection, revocation = (found["mtls_endpoint_aliases"][f"{which}_endpoint"] for which in ("token", "introspection", "revocation"))
 
     def workload(name: str) -> Workload:
@@ -58,9 +102,7 @@ def main() -> None:
     planner, reader, files = workload("planner"), workload("reader"), workload("files")
     wish = {"resource": audience, "scope": "list read", "task_purpose": "a report", "task_delegable": audience}
     root = planner.fetch_token(token, grant_type="client_credentials", **wish)
-    keys = {key.key_id: key.key for key in jwt.PyJWKSet.from_dict(jwks).keys}
-    kid = jwt.get_unverified_header(root["access_token"])["kid"]
-    claims = jwt.decode(root["access_token"], keys[kid], algorithms=["ES256"], issuer=found["issuer"], audience=audience)
+    claims = task_keys.claims(root["access_token"], "at+jwt", issuer=found["issuer"], audience=audience)
     renewed = planner.fetch_token(token, grant_type="client_credentials", task_id=root["task"]["id"])
 
     part = {"resource": audience, "scope": "read", "task_purpose": "one file", "subject_token_type": ACCESS_TOKEN}
@@ -69,6 +111,9 @@ def main() -> None:
     def introspected(who: Workload, which: dict) -> dict:
         return who.introspect_token(introspection, token=which["access_token"]).json()
 
+    of_child = jwt.decode(child["access_token"], options={"verify_signature": False})
+    events = found["task_events_endpoint"]
+    feed = requests.get(events, params={"audience": audience}, verify=anchors, cert=files.cert, stream=True, timeout=20).iter_lines()
     before = [introspected(files, which) for which in (root, child)]
     report = {
         "root": {name: root[name] for name in ("token_type", "expires_in", "scope", "task")},
@@ -77,6 +122,7 @@ def main() -> None:
         "child": child["task"],
         "introspected": before,
         "not_for_others": introspected(reader, child),
+        "listed": listed(of_child, url, status_keys, anchors),
         "refused": {
             "wider": refused(lambda: reader.fetch_token(token, grant_type=EXCHANGE, subject_token=root["access_token"], **(part | {"scope": "read write"}))),
             "elsewhere": refused(lambda: planner.fetch_token(token, grant_type="client_credentials", **(wish | {"resource": "https://elsewhere.example.org/"}))),
@@ -100,7 +146,15 @@ def main() -> None:
     large = requests.post(token, data="x=" + "y" * 100_000, headers={"content-type": "application/x-www-form-urlencoded"}, verify=anchors, cert=planner.cert, timeout=20)
     report["refused"]["large"] = large.status_code
 
+    feed_for_others = requests.get(events, params={"audience": audience}, verify=anchors, cert=reader.cert, timeout=20)
+    report["refused"]["feed_for_others"] = feed_for_others.json()["reason"]
+
     assert planner.revoke_token(revocation, token=root["access_token"]).status_code == 200
+    begun = time.monotonic()
+    report["told"] = told(feed, 2, event_keys, url, audience)
+    while listed(of_child, url, status_keys, anchors) != 1:
+        time.sleep(0.1)
+    report["listed_after_s"] = time.monotonic() - begun
     report["after"] = [introspected(files, which) for which in (root, child)]
     report["refused"]["closed"] = refused(lambda: reader.fetch_token(token, grant_type=EXCHANGE, subject_token=root["access_token"], **part))
     assert planner.revoke_token(revocation, token="no token at all").status_code == 200

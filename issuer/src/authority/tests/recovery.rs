@@ -72,14 +72,14 @@ async fn whatever_was_being_changed_when_the_process_died_the_next_one_signs_and
         world
     };
     let whole = world();
-    live(&whole).await.unwrap();
+    Box::pin(live(&whole)).await.unwrap();
     let changes = whole.store.commits();
     assert!(changes > 12, "{changes} changes");
     for at in 0..changes {
         for death in [Death::Before(at), Death::After(at)] {
             let world = world();
             world.store.die(Some(death));
-            let died = live(&world).await;
+            let died = Box::pin(live(&world)).await;
             assert!(died.is_err(), "{death:?} of {changes}");
 
             world.store.die(None);
@@ -89,7 +89,7 @@ async fn whatever_was_being_changed_when_the_process_died_the_next_one_signs_and
             let published = stored.bundle.map_or(0, |bundle| bundle.sequence);
             assert!(issuer.authorities.snapshot().bundle().sequence() >= published);
             drop(issuer);
-            let issuer = live(&world).await.unwrap_or_else(|error| panic!("{death:?}: {error}"));
+            let issuer = Box::pin(live(&world)).await.unwrap_or_else(|error| panic!("{death:?}: {error}"));
             world.sign_and_verify(&issuer).await;
         }
     }

@@ -83,11 +83,17 @@ fn authlib_obtains_hands_on_introspects_and_revokes_task_tokens_with_svids_alone
     assert_eq!(child["act"]["act"]["sub"], id("planner"), "{report}");
     let inactive = json!({"active": false});
     assert_eq!(report["not_for_others"], inactive);
+    assert_eq!(report["listed"], 0, "{report}");
+    let tasks = [&report["root"]["task"]["id"], &report["child"]["id"]].map(|id| id.as_str().unwrap().to_owned());
+    let told = tasks.map(|id| (id, "revoked".into()));
+    assert_eq!(report["told"], Value::Object(told.into_iter().collect()), "{report}");
+    assert!(report["listed_after_s"].as_f64().unwrap() < 15.0, "{report}");
     assert_eq!(report["after"], json!([inactive, inactive]));
     let refused = json!({
         "wider": "invalid_scope", "elsewhere": "invalid_scope", "actor_token": "invalid_request", "another_client_id": "invalid_request",
         "no_part_of_it": "insufficient_attestation", "another_grant": "unsupported_grant_type", "another_task": "task_closed",
         "revoked_by_another": "unauthorized_client", "twice": "invalid_request", "large": 413, "closed": "task_closed",
+        "feed_for_others": "audience_not_served",
     });
     assert_eq!(report["refused"], refused);
 }
