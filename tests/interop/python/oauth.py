@@ -1,42 +1,23 @@
 """OAuth clients that know nothing of Mayfly: Authlib obtains task tokens with an X.509-SVID as client certificate, hands them on,
 has them introspected and revokes them; PyJWT verifies them, status lists and security events by the published keys.
 
-usage: oauth.py IP URL ANCHORS.pem AUDIENCE DIR
-In DIR are the SVIDs, as `svid x509 watch --write` keeps them, of `planner`, `reader` and `files`. Prints one JSON object.
+usage: oauth.py IP URL ANCHORS.pem SVIDS AUDIENCE (see workloads.py). Prints one JSON object.
 """
 
 import base64
 import json
-import socket
 import sys
 import time
 import zlib
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import jwt
 import requests
 from authlib.integrations.base_client import OAuthError
-from authlib.integrations.requests_client import OAuth2Session
+from workloads import Place, Workload
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
-
-
-def by_name(ip: str, host: str) -> None:
-    """What a name server would do for the issuer's name."""
-    original = socket.getaddrinfo
-    socket.getaddrinfo = lambda name, *more, **named: original(ip if name == host else name, *more, **named)
-
-
-class Workload(OAuth2Session):
-    """An OAuth client with the SVID of a workload."""
-
-    def __init__(self, directory: Path, spiffe_id: str, anchors: str) -> None:
-        super().__init__(client_id=spiffe_id, token_endpoint_auth_method="none")
-        # Nothing of the machine's own settings: they would stand above these.
-        self.trust_env = False
-        self.cert, self.verify = (str(directory / "svid.pem"), str(directory / "key.pem")), anchors
 
 
 def refused(action) -> str:
@@ -88,18 +69,12 @@ def told(stream, count: int, keys: Keys, url: str, audience: str) -> dict:
 
 
 def main() -> None:
-    ip, url, anchors, audience, directory = sys.argv[1:]
-    by_name(ip, urlsplit(url).hostname)
-    found = requests.get(f"{url}:8444/.well-known/oauth-authorization-server/task", verify=anchors, timeout=20).json()
+    place, audience = Place(sys.argv[1:5]), sys.argv[5]
+    url, anchors, found = place.url, place.anchors, place.metadata
     task_keys, status_keys, event_keys = (Keys(url, found[name], anchors) for name in ("jwks_uri", "status_list_jwks_uri", "security_event_jwks_uri"))
     assert not task_keys.keys.keys() & (status_keys.keys.keys() | event_keys.keys.keys()), "a key for two uses"
-    token, introspection, revocation = (found["mtls_endpoint_aliases"][f"{which}_endpoint"] for which in ("token", "introspection", "revocation"))
-
-    def workload(name: str) -> Workload:
-        identity = json.loads((Path(directory) / f"{name}.id").read_text())
-        return Workload(Path(directory) / name, identity, anchors)
-
-    planner, reader, files = workload("planner"), workload("reader"), workload("files")
+    token, introspection, revocation = (place.endpoint(which) for which in ("token", "introspection", "revocation"))
+    planner, reader, files = (place.workload(name) for name in ("planner", "reader", "files"))
     wish = {"resource": audience, "scope": "list read", "task_purpose": "a report", "task_delegable": audience}
     root = planner.fetch_token(token, grant_type="client_credentials", **wish)
     claims = task_keys.claims(root["access_token"], "at+jwt", issuer=found["issuer"], audience=audience)
@@ -128,7 +103,7 @@ def main() -> None:
             "elsewhere": refused(lambda: planner.fetch_token(token, grant_type="client_credentials", **(wish | {"resource": "https://elsewhere.example.org/"}))),
             # The actor is who holds the certificate, whatever else is said.
             "actor_token": refused(lambda: reader.fetch_token(token, grant_type=EXCHANGE, subject_token=root["access_token"], actor_token=root["access_token"], actor_token_type=ACCESS_TOKEN, **part)),
-            "another_client_id": refused(lambda: Workload(Path(directory) / "reader", planner.client_id, anchors).fetch_token(token, grant_type="client_credentials", **wish)),
+            "another_client_id": refused(lambda: place.workload("reader", planner.client_id).fetch_token(token, grant_type="client_credentials", **wish)),
             "no_part_of_it": refused(lambda: files.fetch_token(token, grant_type="client_credentials", **wish)),
             "another_grant": refused(lambda: planner.fetch_token(token, grant_type="password", username="u", password="p")),
             "another_task": refused(lambda: reader.fetch_token(token, grant_type="client_credentials", task_id=root["task"]["id"])),

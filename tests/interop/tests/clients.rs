@@ -12,6 +12,8 @@
 
 #[path = "clients/oauth.rs"]
 mod oauth;
+#[path = "clients/resource_servers.rs"]
+mod resource_servers;
 #[path = "clients/tasks.rs"]
 mod tasks;
 #[path = "clients/wits.rs"]

@@ -1,11 +1,11 @@
 //! The OAuth endpoints, called by an OAuth library with X.509-SVIDs.
 
-use std::{fs, process::Child};
+use std::{fs, path::Path, process::Child};
 
 use mayfly_rig::{eventually, mayfly};
 use serde_json::json;
 
-use super::*;
+use super::{Command, Rig, Stdio, Value, repository, text, tool};
 
 const URL: &str = "https://issuer.example.org";
 const AUDIENCE: &str = "https://files.example.org/mcp";
@@ -21,7 +21,7 @@ impl Drop for Kept {
 }
 
 /// Keeps the SVID of one entry in a directory, and notes its name.
-fn keep(rig: &Rig, directory: &std::path::Path, name: &str) -> Kept {
+fn keep(rig: &Rig, directory: &Path, name: &str) -> Kept {
     let id = format!("spiffe://{}/{name}", rig.trust_domain);
     fs::write(directory.join(format!("{name}.id")), json!(id).to_string()).unwrap();
     let kept = Command::new(mayfly())
@@ -36,35 +36,52 @@ fn keep(rig: &Rig, directory: &std::path::Path, name: &str) -> Kept {
     kept
 }
 
+/// A rig with a public URL, two agents by the same rules, a service, and the files of their SVIDs.
+pub(super) struct Place {
+    pub(super) rig: Rig,
+    _kept: [Kept; 3],
+}
+
+impl Place {
+    pub(super) fn new(settings: &[(&str, &str)], audiences: &[&str]) -> Self {
+        let url = format!("\"{URL}\"");
+        let rig = Rig::started(&[&[("web.public_url", &*url)], settings].concat());
+        let audiences = json!(audiences);
+        let task = format!(
+            "    task: {{audiences: {audiences}, scopes: [read, list], delegable: {audiences}, deadline: 10m}}\n"
+        );
+        let files = rig.entry("files", "") + &format!("    serves: {audiences}\n");
+        rig.apply(&(rig.entry("planner", "") + &task + &rig.entry("reader", "") + &task + &files));
+        let shown = rig.run(&["bundle", "show", "--form", "pem"]);
+        assert!(shown.status.success(), "{}", text(&shown));
+        fs::write(rig.dir().join("anchors.pem"), shown.stdout).unwrap();
+        let svids = rig.dir().join("svids");
+        fs::create_dir(&svids).unwrap();
+        let kept = ["planner", "reader", "files"].map(|name| keep(&rig, &svids, name));
+        Self { rig, _kept: kept }
+    }
+
+    /// What a script reports that knows where everything is.
+    pub(super) fn report(&self, python: &Path, script: &str, more: &[&str]) -> Value {
+        let ip = self.rig.mtls_address().split(':').next().unwrap().to_owned();
+        let output = Command::new(python)
+            .arg(repository().join("tests/interop/python").join(script))
+            .args([ip.as_str(), URL])
+            .args([self.rig.dir().join("anchors.pem"), self.rig.dir().join("svids")])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}\n{}", text(&output), self.rig.issuer_log());
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
 #[test]
 fn authlib_obtains_hands_on_introspects_and_revokes_task_tokens_with_svids_alone() {
     let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") else { return };
-    let rig = Rig::started(&[("web.public_url", &format!("\"{URL}\""))]);
-    let task = format!(
-        "    task: {{audiences: [\"{AUDIENCE}\"], scopes: [read, list], delegable: [\"{AUDIENCE}\"], deadline: 10m}}\n"
-    );
-    let files = rig.entry("files", "") + &format!("    serves: [\"{AUDIENCE}\"]\n");
-    rig.apply(&(rig.entry("planner", "") + &task + &rig.entry("reader", "") + &task + &files));
-    let anchors = rig.dir().join("anchors.pem");
-    let shown = rig.run(&["bundle", "show", "--form", "pem"]);
-    assert!(shown.status.success(), "{}", text(&shown));
-    fs::write(&anchors, shown.stdout).unwrap();
-    let svids = rig.dir().join("svids");
-    fs::create_dir(&svids).unwrap();
-    let _kept = ["planner", "reader", "files"].map(|name| keep(&rig, &svids, name));
-
-    let ip = rig.mtls_address().split(':').next().unwrap().to_owned();
-    let script = repository().join("tests/interop/python/oauth.py");
-    let output = Command::new(python)
-        .arg(script)
-        .args([ip.as_str(), URL])
-        .arg(&anchors)
-        .arg(AUDIENCE)
-        .arg(&svids)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}\n{}", text(&output), rig.issuer_log());
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let place = Place::new(&[], &[AUDIENCE]);
+    let report = place.report(&python, "oauth.py", &[AUDIENCE]);
+    let rig = &place.rig;
     let id = |name: &str| json!(format!("spiffe://{}/{name}", rig.trust_domain));
     assert_eq!(
         (&report["root"]["token_type"], &report["root"]["scope"]),
