@@ -25,6 +25,7 @@ mod machine;
 mod memory;
 mod renewals;
 mod report;
+mod revocations;
 mod tasks;
 
 use clap::Parser;
@@ -47,7 +48,13 @@ struct Args {
     /// Workloads with a connection each, for P5
     #[arg(long, default_value_t = 900)]
     workloads: usize,
-    /// Only this figure (P1 to P7)
+    /// Services that hear of revocations, for P8
+    #[arg(long, default_value_t = 1000)]
+    validators: usize,
+    /// To be a part of P8: listen at this socket
+    #[arg(long, hide = true)]
+    listen: Option<std::path::PathBuf>,
+    /// Only this figure (P1 to P8)
     #[arg(long)]
     only: Option<String>,
     /// Write the figures to this file too, as JSON
@@ -58,6 +65,9 @@ struct Args {
 fn main() {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if let Some(socket) = &args.listen {
+        return runtime.block_on(revocations::listen(socket, args.validators));
+    }
     let wanted = |figure: &str| args.only.as_deref().is_none_or(|only| only == figure);
     let (signature_us, fdatasync_ms) = (machine::signature_us(), machine::fdatasync_ms());
     let mut report = report::Report { signature_us, fdatasync_ms, figures: Vec::new() };
@@ -82,6 +92,9 @@ fn main() {
     }
     if wanted("P7") {
         report.add(runtime.block_on(tasks::p7(args.times, fdatasync_ms)));
+    }
+    if wanted("P8") {
+        report.add(vec![runtime.block_on(revocations::p8(args.validators, args.times, fdatasync_ms))]);
     }
     if let Some(file) = args.json {
         std::fs::write(file, serde_json::to_vec_pretty(&report).unwrap()).unwrap();

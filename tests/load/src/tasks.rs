@@ -62,7 +62,7 @@ pub(crate) async fn p7(times: usize, sync_ms: f64) -> Vec<Figure> {
     ]
 }
 
-fn with_header<T>(message: T) -> Request<T> {
+pub(crate) fn with_header<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("workload.spiffe.io", "true".parse().unwrap());
     request
