@@ -47,6 +47,7 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct AudienceFeed {
     held: Arc<Held>,
+    clock: Clock,
     /// Ends with it.
     _relay: JoinSet<()>,
 }
@@ -68,6 +69,8 @@ struct Known {
     /// Counts the changes of `issuer`.
     issuers: u64,
     said_at: i64,
+    /// When that was heard, by the monotonic clock.
+    heard_at: Duration,
     /// Why nothing is heard.
     trouble: Option<Refusal>,
 }
@@ -121,7 +124,7 @@ impl Revocations {
         });
         let mut relaying = JoinSet::new();
         relaying.spawn(relay(Arc::clone(&self.0), Arc::clone(&held)));
-        let feed = Arc::new(AudienceFeed { held, _relay: relaying });
+        let feed = Arc::new(AudienceFeed { held, clock: self.0.clock.clone(), _relay: relaying });
         feeds.insert(Arc::clone(&feed.held.audience), Arc::downgrade(&feed));
         Ok(feed)
     }
@@ -144,7 +147,9 @@ impl AudienceFeed {
     /// Why nothing was heard yet, where that is known.
     pub(crate) fn after(&self, told: Told) -> Result<News, Option<Refusal>> {
         let known = self.held.known.lock();
-        if known.feed.at() == Revision::NONE {
+        // Whoever comes now would take what was heard long ago for what holds now.
+        let is_old = told.at.is_none() && self.clock.monotonic().saturating_sub(known.heard_at) > SILENCE;
+        if known.feed.at() == Revision::NONE || is_old {
             return Err(known.trouble.clone());
         }
         let update = known.feed.after(told.at);
@@ -196,7 +201,7 @@ async fn follow(shared: &Shared, held: &Held, mut client: NodeClient, backoff: &
             Ok(Err(status)) => return Refusal::from_status(&status),
             Err(_elapsed) => return silent(),
         };
-        match held.take(message, &mut parts, shared.clock.now()) {
+        match held.take(message, &mut parts, &shared.clock) {
             Ok(()) => backoff.succeeded(),
             Err(refusal) => return refusal,
         }
@@ -204,7 +209,7 @@ async fn follow(shared: &Shared, held: &Held, mut client: NodeClient, backoff: &
 }
 
 impl Held {
-    fn take(&self, message: Message, parts: &mut UpdateParts, now: mayfly_sdk::Timestamp) -> Result<(), Refusal> {
+    fn take(&self, message: Message, parts: &mut UpdateParts, clock: &Clock) -> Result<(), Refusal> {
         let update = parts.take(&message)?;
         let mut known = self.known.lock();
         if let Some(issuer) = message.issuer {
@@ -217,8 +222,8 @@ impl Held {
             known.feed = Feed::default();
             return Err(Refusal::new(Reason::Stale, gap.to_string()));
         }
-        known.feed.forget(now);
-        known.said_at = message.said_at;
+        known.feed.forget(clock.now());
+        (known.said_at, known.heard_at) = (message.said_at, clock.monotonic());
         known.trouble = None;
         drop(known);
         self.beat.send_modify(|beat| *beat += 1);

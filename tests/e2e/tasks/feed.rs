@@ -90,6 +90,10 @@ fn services_are_told_what_becomes_of_tasks_and_hear_nothing_where_nothing_is_kno
         rig.kill_issuer();
         let silence = tokio::time::timeout(Duration::from_secs(7), listener.stream.message()).await;
         assert!(silence.is_err(), "{silence:?}");
+        // Whoever comes long after is not told either what was known then.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let late = watch(&rig, FILES).await.unwrap().message().await;
+        assert_eq!(late.map_err(|status| Refusal::from_status(&status).reason.code()).unwrap_err(), "unavailable");
         rig.start_issuer();
         let whole = listener.news().await;
         assert!(whole.whole && whole.epoch > completed.epoch, "{whole:?}");

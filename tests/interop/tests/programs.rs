@@ -50,9 +50,11 @@ fn nginx_serves_through_rotations() {
     let file = place.file("main.conf", &config);
     let mut command = Command::new(&nginx);
     command.arg("-c").arg(&file).arg("-e").arg(place.dir().join("nginx.log"));
-    let _server = place.start(command, "nginx", 4430);
+    let server = place.start(command, "nginx", 4430);
     place.keep_as(&sample, "nginx -s reload", &format!("{} -c {} -s reload", nginx.display(), file.display()));
     place.load("http", 4430);
+    // Asked, it ends its workers too.
+    assert!(server.stop().success());
 }
 
 #[test]
