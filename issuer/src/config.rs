@@ -98,6 +98,8 @@ pub struct TasksConfig {
     pub begins_per_instance: u32,
     /// Tasks that the instances of one node may begin a second, all together, and five times as many at once.
     pub begins_per_node: u32,
+    /// After how long the tasks of a node that is not in sync are suspended; time in which no issuer runs does not count.
+    pub silent_after: Ttl,
     /// Whether an entry may serve any audience (`serves: ["*"]`): for development only.
     pub allow_serves_any: bool,
 }
@@ -247,6 +249,7 @@ impl Default for TasksConfig {
             per_root: 1000,
             begins_per_instance: 20,
             begins_per_node: 500,
+            silent_after: Ttl::from_s(120),
             allow_serves_any: false,
         }
     }
@@ -512,10 +515,11 @@ impl Config {
             ("ttl.task", self.ttl.task, shortest..=15 * 60),
             ("tasks.deadline", self.tasks.deadline, 30..=self.tasks.longest_deadline.as_s()),
             ("tasks.longest_deadline", self.tasks.longest_deadline, 30..=8 * 3600),
+            ("tasks.silent_after", self.tasks.silent_after, 1..=86_400),
         ];
         for (key, ttl, range) in range {
             if !range.contains(&ttl.as_s()) {
-                let remedy = "task tokens: 30 s to 15 min; deadlines: 30 s to 8 h, and the default within the longest";
+                let remedy = "task tokens: 30 s to 15 min; deadlines: 30 s to 8 h, and the default within the longest; silence: 1 s to 1 day";
                 problems.push(Problem::new(key, format!("{ttl} is out of range"), remedy));
             }
         }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use mayfly_proto::{admin::admin_service_server::AdminServiceServer, node::node_service_server::NodeServiceServer};
 use mayfly_sdk::{
-    Clock, Refusal,
+    Clock, Refusal, SpiffeId,
     ops::{Ops, OpsError, Readiness},
     settings::{Problems, Settings as _},
     socket::BindError,
@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     mint::{Admission, KeptRefusals, LiveKeys, Minter, VerifiedSvids},
     store::{Durability, Options as StoreOptions, Store, StoreError},
-    task::Tasks,
+    task::{Silence, Tasks},
     web::{Web, WebError},
 };
 
@@ -130,6 +130,7 @@ async fn serve(
 ) -> Result<(), RunError> {
     let own_bundle = loaded.bundles.iter().find(|row| row.trust_domain.as_str() == config.trust_domain).cloned();
     let stored = authority::Stored { slots: loaded.slots.clone(), bundle: own_bundle, revision: loaded.revision };
+    let silences = loaded.silences.clone();
     let tasks = Tasks::load(loaded.tasks.clone(), store.clone(), clock.clone(), config.task_limits())?;
     let directory = Directory::load(store, loaded, config.rules()?, clock.clone()).await?;
     let place = authority::Place {
@@ -153,6 +154,7 @@ async fn serve(
         directory: Arc::clone(&directory),
         authorities,
         tasks: Arc::new(tasks),
+        silences,
         stop: stop.child_token(),
     };
     let outcome = parts.run(rotation, identity).await;
@@ -165,6 +167,8 @@ struct Parts<'a> {
     directory: Arc<Directory>,
     authorities: Authorities,
     tasks: Arc<Tasks>,
+    /// For how long nodes had been silent, seconds.
+    silences: Vec<(SpiffeId, u32)>,
     stop: CancellationToken,
 }
 
@@ -198,6 +202,15 @@ impl Parts<'_> {
         parts.spawn(async move {
             ("end of tasks", {
                 tasks.run(stop).await;
+                Ok(())
+            })
+        });
+        let after = std::time::Duration::from_secs(self.config.tasks.silent_after.as_s().into());
+        let silence = Silence::new(Arc::clone(&self.directory), Arc::clone(&self.tasks), after, self.silences);
+        let stop = self.stop.clone();
+        parts.spawn(async move {
+            ("watch on silent nodes", {
+                silence.run(stop).await;
                 Ok(())
             })
         });

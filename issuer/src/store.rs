@@ -23,6 +23,7 @@ mod nodes;
 mod policies;
 mod refusals;
 mod row;
+mod silences;
 mod slots;
 mod tasks;
 mod transaction;
@@ -32,7 +33,7 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
-use mayfly_sdk::{Clock, Revision, TrustDomain};
+use mayfly_sdk::{Clock, Revision, SpiffeId, TrustDomain};
 use parking_lot::Mutex;
 use tokio::sync::{MappedMutexGuard, MutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -49,6 +50,7 @@ pub use machines::EnrolMachine;
 pub use nodes::{EnrolNode, Enrolment, NodeRow, NodeState, ReattestNode, RenewNode, Renewal};
 pub use policies::{PolicyRow, PutPolicy};
 pub use refusals::RefuseTask;
+pub use silences::{HushTasks, KeepSilences};
 pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
 pub use tasks::{BeginTask, ForgetTasks, MoveTask, Moved, TaskBegin, TaskRow, kind_of};
 pub use used_tokens::{RedeemToken, Redemption, UsedToken};
@@ -104,6 +106,8 @@ pub struct Loaded {
     pub join_tokens: Vec<JoinTokenRow>,
     /// Every task that has not ended, and those that ended before their deadline, which lies ahead.
     pub tasks: Vec<TaskRow>,
+    /// For how long nodes that have tasks have been silent, seconds.
+    pub silences: Vec<(SpiffeId, u32)>,
     /// Every set of policies, and the one that was deleted last.
     pub policies: Vec<PolicyRow>,
     /// The newest changes.
@@ -131,6 +135,7 @@ impl Store {
             nodes: nodes::load(&mut connection, trust_domain.as_str()).await?,
             join_tokens: join_tokens::load(&mut connection, trust_domain.as_str()).await?,
             tasks: tasks::load(&mut connection, trust_domain.as_str(), clock.now()).await?,
+            silences: silences::load(&mut connection, trust_domain.as_str()).await?,
             policies: policies::load(&mut connection, trust_domain.as_str()).await?,
             history: changes::load(&mut connection, trust_domain.as_str(), head.revision).await?,
         };
@@ -250,6 +255,26 @@ impl Store {
         then: impl FnOnce(&Vec<Moved>) + Send + 'static,
     ) -> Result<Vec<Moved>, StoreError> {
         self.work_then(change, then).await
+    }
+
+    /// Says of tasks of one tree whether their node is silent; `then` as in [`Store::begin_task`].
+    ///
+    /// # Errors
+    /// The disk's; `then` is dropped.
+    pub async fn hush_tasks(
+        &self,
+        hush: HushTasks,
+        then: impl FnOnce(&Vec<Moved>) + Send + 'static,
+    ) -> Result<Vec<Moved>, StoreError> {
+        self.work_then(hush, then).await
+    }
+
+    /// Remembers for how long nodes have been silent.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn keep_silences(&self, keep: KeepSilences) -> Result<(), StoreError> {
+        self.work(keep).await
     }
 
     /// Records that a begin or a renewal was refused.

@@ -23,11 +23,12 @@ mod renewal;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mayfly_proto::node;
 use mayfly_sdk::task::TaskState;
-use mayfly_sdk::{Clock, InstanceId, Reason, Refusal};
+use mayfly_sdk::{Clock, InstanceId, Reason, Refusal, Retry};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
@@ -47,6 +48,10 @@ const MOST_OF_INSTANCE: usize = 256;
 const MOST_OF_USER: usize = 2_048;
 /// Renewals and ends that are under way at a time.
 const MOST_IN_FLIGHT: usize = 16;
+/// Tasks of one confirmation; how often it is tried, and after which pause for the second time.
+const CONFIRMED_AT_A_TIME: usize = 1_000;
+const CONFIRM_TIMES: usize = 5;
+const CONFIRM_AGAIN: Duration = Duration::from_millis(250);
 /// States of tasks whose begin is not answered yet.
 const MOST_EARLY: usize = 1_024;
 
@@ -249,6 +254,7 @@ impl Tasks {
         let TaskNews { states, opened } = news;
         let mut table = self.0.table.lock();
         let mut listed = HashSet::with_capacity(states.states.len());
+        let mut suspended = Vec::new();
         for node::TaskStateChange { id, state } in states.states {
             let Ok(state) = state.parse::<TaskState>() else {
                 tracing::warn!(task = id, state, "the issuer names a state that this agent does not know");
@@ -256,13 +262,22 @@ impl Tasks {
                 continue;
             };
             match table.held.get(id.as_str()) {
-                Some(task) => task.set_state(state),
+                Some(task) => {
+                    task.set_state(state);
+                    if task.state() == TaskState::Suspended {
+                        suspended.push(id.clone());
+                    }
+                }
                 None if table.beginning > 0 && table.early.len() < MOST_EARLY => {
                     table.early.insert(id.clone(), state);
                 }
                 None => {}
             }
             listed.insert(id);
+        }
+        // Perhaps because this node was silent. A task whose instance has ended has ended here too.
+        for ids in suspended.chunks(CONFIRMED_AT_A_TIME) {
+            self.job(self.clone().confirm(ids.to_vec()));
         }
         if !states.whole {
             return;
@@ -273,6 +288,25 @@ impl Tasks {
         for task in table.held.values().filter(gone) {
             // How it ended was said while this agent did not hear it.
             task.set_state(if task.deadline() <= now { TaskState::Expired } else { TaskState::Revoked });
+        }
+    }
+
+    /// Tells the issuer that the instances of these tasks live. Where it does not hear it, it names the tasks again on the next
+    /// stream.
+    async fn confirm(self, ids: Vec<String>) {
+        let mut pause = CONFIRM_AGAIN;
+        for _ in 0..CONFIRM_TIMES {
+            match self.confirm_tasks(ids.clone()).await {
+                Ok(()) => return,
+                Err(status) if Refusal::from_status(&status).reason.retry() == Retry::No => {
+                    return tracing::warn!(
+                        what = status.message(),
+                        "the issuer was not told that suspended tasks live"
+                    );
+                }
+                Err(_later) => tokio::time::sleep(pause).await,
+            }
+            pause *= 2;
         }
     }
 

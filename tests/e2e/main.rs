@@ -22,6 +22,7 @@ mod policies;
 mod remote_admin;
 mod rogue;
 mod rotation;
+mod silence;
 mod supervised;
 mod task_rules;
 mod tasks;

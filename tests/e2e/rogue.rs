@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fs};
 
 use base64::Engine as _;
 use mayfly_proto::node::{
-    BeginTaskRequest, CheckTaskRequest, EndTaskRequest, Hello, MintWitItem, MintWitRequest, MintX509Item,
-    MintX509Request, Refused, RenewTaskRequest, Subject, SyncRequest, SyncResponse, SyncStart, TaskIssue, TaskOutcome,
-    TaskStates, WitIssue, minted_wit, minted_x509, node_service_client::NodeServiceClient, sync_request, sync_response,
+    BeginTaskRequest, CheckTaskRequest, ConfirmTasksRequest, EndTaskRequest, Hello, MintWitItem, MintWitRequest,
+    MintX509Item, MintX509Request, Refused, RenewTaskRequest, Subject, SyncRequest, SyncResponse, SyncStart, TaskIssue,
+    TaskOutcome, TaskStates, WitIssue, minted_wit, minted_x509, node_service_client::NodeServiceClient, sync_request,
+    sync_response,
 };
 use mayfly_rig::Rig;
 use mayfly_sdk::{
@@ -137,6 +138,12 @@ impl Rogue {
         let request = EndTaskRequest { request_id: vec![3; 16].into(), id: id.to_owned(), outcome: outcome.into() };
         let ended = self.0.end_task(request).await.map_err(|status| reason(&status))?;
         Ok(ended.into_inner().ended)
+    }
+
+    /// Says that the instances of these tasks live; otherwise the reason why that is not heard.
+    pub(crate) async fn confirm(&mut self, ids: &[&str]) -> Result<(), String> {
+        let request = ConfirmTasksRequest { ids: ids.iter().map(ToString::to_string).collect() };
+        self.0.confirm_tasks(request).await.map(|_confirmed| ()).map_err(|status| reason(&status))
     }
 
     /// What a token says, as a service is told; otherwise the reason why it is refused.

@@ -15,10 +15,11 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
 use mayfly_proto::node::{
-    AttestRequest, AttestResponse, BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, EndTaskRequest,
-    EndTaskResponse, MintAgentlessRequest, MintAgentlessResponse, MintJwtRequest, MintJwtResponse, MintWitRequest,
-    MintWitResponse, MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest, RenewNodeResponse,
-    RenewTaskRequest, SyncRequest, SyncResponse, TaskIssue, WatchAudienceRequest, node_service_server::NodeService,
+    AttestRequest, AttestResponse, BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, ConfirmTasksRequest,
+    ConfirmTasksResponse, EndTaskRequest, EndTaskResponse, MintAgentlessRequest, MintAgentlessResponse, MintJwtRequest,
+    MintJwtResponse, MintWitRequest, MintWitResponse, MintX509Request, MintX509Response, NodeSvid, RenewNodeRequest,
+    RenewNodeResponse, RenewTaskRequest, SyncRequest, SyncResponse, TaskIssue, WatchAudienceRequest,
+    node_service_server::NodeService,
 };
 use mayfly_proto::task::Revocations;
 use mayfly_sdk::{Reason, Refusal, Timestamp, tls::PeerInfo};
@@ -140,6 +141,15 @@ impl NodeService for Nodes {
         let node = self.inner.caller(&request)?;
         let ended = self.inner.end_task(&node, request.into_inner()).await;
         Ok(Response::new(ended.map_err(|refusal| self.inner.refused("end_task", refusal))?))
+    }
+
+    async fn confirm_tasks(
+        &self,
+        request: Request<ConfirmTasksRequest>,
+    ) -> Result<Response<ConfirmTasksResponse>, Status> {
+        let node = self.inner.caller(&request)?;
+        let confirmed = self.inner.confirm_tasks(&node, request.into_inner()).await;
+        Ok(Response::new(confirmed.map_err(|refusal| self.inner.refused("confirm_tasks", refusal))?))
     }
 
     async fn check_task(&self, request: Request<CheckTaskRequest>) -> Result<Response<CheckTaskResponse>, Status> {

@@ -8,7 +8,7 @@ use mayfly_sdk::{Serial, SpiffeId, Timestamp};
 use super::connection::{Connection, Row};
 use super::row::{fixed, get, optional_fixed, parsed, time};
 use super::transaction::{Tx, Work};
-use super::{Store, StoreError, refusals};
+use super::{Store, StoreError, refusals, silences};
 use crate::ledger::{Kind, Record};
 
 /// A task that has ended is kept this long beyond its deadline, so that whoever asks is told what became of it.
@@ -37,6 +37,8 @@ pub struct TaskRow {
     pub deadline: Timestamp,
     /// Everything else, JSON.
     pub document: String,
+    /// Whether its node was silent for too long.
+    pub silent: bool,
 }
 
 /// Begins a task, if the one above is open.
@@ -135,14 +137,16 @@ impl Work for MoveTask {
         if self.to != TaskState::Open || self.may_resume(tx).await? {
             // Of a tree that is suspended as a whole, what was suspended by itself before stays so when the whole is resumed.
             let update = match self.to {
+                // Whether it is open then, the rest says that it may be suspended for.
                 TaskState::Open => tree!(
-                    "UPDATE tasks SET state = $3, suspended_by = NULL
+                    "UPDATE tasks SET suspended_by = NULL
                      WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)
-                     AND state = 'suspended' AND suspended_by = $2 RETURNING id"
+                     AND state = 'suspended' AND suspended_by = $2 AND $3 = 'open' RETURNING id"
                 ),
                 TaskState::Suspended => tree!(
                     "UPDATE tasks SET state = $3, suspended_by = $2
-                     WHERE trust_domain = $1 AND id IN (SELECT id FROM tree) AND state = 'open' RETURNING id"
+                     WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)
+                     AND (state = 'open' OR (state = 'suspended' AND suspended_by IS NULL)) RETURNING id"
                 ),
                 _ => tree!(
                     "UPDATE tasks SET state = $3, suspended_by = NULL
@@ -156,8 +160,15 @@ impl Work for MoveTask {
                 .bind(self.to.as_str())
                 .fetch_all(&mut *tx.connection)
                 .await?;
-            for row in &rows {
-                changed.insert(serial(row, 0)?);
+            if self.to == TaskState::Open {
+                if let Some(root) = self.root(tx).await? {
+                    let restated = silences::restate(tx, root).await?;
+                    changed.extend(restated.iter().filter(|task| task.changed).map(|task| task.id));
+                }
+            } else {
+                for row in &rows {
+                    changed.insert(serial(row, 0)?);
+                }
             }
         }
         let stand = tree!("SELECT id, state FROM tasks WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)");
@@ -192,8 +203,17 @@ impl MoveTask {
                 .await?;
         match parent.flatten() {
             None => Ok(true),
-            Some(parent) => is_open(tx, serial_of(&parent)?).await,
+            Some(parent) => is_not_suspended(tx, serial_of(&parent)?).await,
         }
+    }
+
+    async fn root(&self, tx: &mut Tx<'_>) -> Result<Option<Serial>, StoreError> {
+        let root: Option<Vec<u8>> = sqlx::query_scalar("SELECT root FROM tasks WHERE trust_domain = $1 AND id = $2")
+            .bind(tx.trust_domain)
+            .bind(self.id.as_bytes().to_vec())
+            .fetch_optional(&mut *tx.connection)
+            .await?;
+        root.map(|root| serial_of(&root)).transpose()
     }
 
     fn record_of(&self, id: Serial) -> Result<Record, StoreError> {
@@ -252,16 +272,29 @@ async fn is_open(tx: &mut Tx<'_>, id: Serial) -> Result<bool, StoreError> {
     Ok(state.as_deref() == Some(TaskState::Open.as_str()))
 }
 
-fn state(row: &Row, index: usize) -> Result<TaskState, StoreError> {
+/// Whether it has not ended, and nobody suspended it; its node may be silent.
+async fn is_not_suspended(tx: &mut Tx<'_>, id: Serial) -> Result<bool, StoreError> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM tasks
+         WHERE trust_domain = $1 AND id = $2 AND state IN ('open', 'suspended') AND suspended_by IS NULL",
+    )
+    .bind(tx.trust_domain)
+    .bind(id.as_bytes().to_vec())
+    .fetch_one(&mut *tx.connection)
+    .await?;
+    Ok(found == 1)
+}
+
+pub(super) fn state(row: &Row, index: usize) -> Result<TaskState, StoreError> {
     parsed(row, index)
 }
 
-fn serial(row: &Row, index: usize) -> Result<Serial, StoreError> {
+pub(super) fn serial(row: &Row, index: usize) -> Result<Serial, StoreError> {
     let bytes: [u8; 16] = fixed(row, index)?;
     serial_of(&bytes)
 }
 
-fn serial_of(bytes: &[u8]) -> Result<Serial, StoreError> {
+pub(super) fn serial_of(bytes: &[u8]) -> Result<Serial, StoreError> {
     Serial::try_from(bytes).ok().ok_or_else(|| StoreError::Corrupt { what: "a task has an id that is none".into() })
 }
 
@@ -273,7 +306,7 @@ impl Store {
     pub async fn task(&self, id: Serial) -> Result<Option<TaskRow>, StoreError> {
         let mut reader = self.reader().await?;
         let row = sqlx::query(
-            "SELECT id, root, parent, node, state, suspended_by, deadline, document FROM tasks
+            "SELECT id, root, parent, node, state, suspended_by, deadline, document, silent FROM tasks
              WHERE trust_domain = $1 AND id = $2",
         )
         .bind(self.trust_domain().as_str())
@@ -291,7 +324,7 @@ pub(super) async fn load(
     now: Timestamp,
 ) -> Result<Vec<TaskRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, root, parent, node, state, suspended_by, deadline, document FROM tasks
+        "SELECT id, root, parent, node, state, suspended_by, deadline, document, silent FROM tasks
          WHERE trust_domain = $1 AND (state IN ('open', 'suspended') OR deadline > $2)",
     )
     .bind(trust_domain)
@@ -315,5 +348,6 @@ fn read(row: &Row) -> Result<TaskRow, StoreError> {
         suspended_by: optional(5)?,
         deadline: time(row, 6)?,
         document: get(row, 7)?,
+        silent: get::<i64>(row, 8)? != 0,
     })
 }

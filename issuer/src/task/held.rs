@@ -134,6 +134,7 @@ impl Task {
             node: self.node.clone(),
             state,
             suspended_by: None,
+            silent: false,
             deadline: self.deadline,
             // Only maps with keys that are not text fail to serialize, and there is none here.
             document: serde_json::to_string(&document).unwrap_or_default(),

@@ -16,7 +16,7 @@ use super::rate::Rate;
 use super::statuses::{StatusListed, Statuses};
 use super::watch::Watch;
 use crate::ledger::{Personal, Record, RequestId};
-use crate::store::{BeginTask, MoveTask, Moved, Store, TaskBegin, TaskRow, kind_of};
+use crate::store::{BeginTask, HushTasks, MoveTask, Moved, Store, TaskBegin, TaskRow, kind_of};
 
 /// What may be begun at once, in seconds of what may be begun a second.
 const BURST_S: f64 = 5.0;
@@ -68,6 +68,8 @@ pub(super) struct Table {
     /// Of each root with tasks below it, how many there are.
     below: HashMap<Serial, usize>,
     watches: HashMap<SpiffeId, Weak<Watch>>,
+    /// Those that are suspended because their own node is silent.
+    silent: HashSet<Serial>,
     pub(super) feeds: Feeds,
     statuses: Statuses,
 }
@@ -94,10 +96,14 @@ impl Tasks {
         // It may have ended a moment ago, and tokens may have lived longer then.
         let no_token_after = clock.now().saturating_add(MAX_LIFE);
         for row in rows {
+            let silent = row.silent;
             let held = Held::try_from(row)?;
             table.know(&held, no_token_after);
             if !held.state.is_final() {
                 table.reserve(&held.task);
+                if silent {
+                    table.silent.insert(held.task.id);
+                }
                 table.insert(held);
             }
         }
@@ -287,6 +293,70 @@ impl Tasks {
         Ok(moved.into_iter().filter(|task| task.changed).map(|task| task.id).collect())
     }
 
+    /// The nodes whose instances have tasks that have not ended.
+    #[must_use]
+    pub fn nodes(&self) -> HashSet<SpiffeId> {
+        self.table.lock().by_node.keys().cloned().collect()
+    }
+
+    /// Suspends the tasks of a node that is silent, and what is below them. How many of its own this concerned.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn hush(&self, node: &SpiffeId) -> Result<usize, Refusal> {
+        let ids = {
+            let table = self.table.lock();
+            let of_node = table.by_node.get(node).into_iter().flatten();
+            of_node.filter(|id| !table.silent.contains(id)).copied().collect()
+        };
+        self.set_silent(node, ids, true).await
+    }
+
+    /// A node that is in sync says of which of its tasks the instances live: they are no longer suspended for its silence.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn heard(&self, node: &SpiffeId, alive: &[Serial]) -> Result<usize, Refusal> {
+        let ids = {
+            let table = self.table.lock();
+            let of_node = table.by_node.get(node);
+            let its_own = |id: &&Serial| of_node.is_some_and(|ids| ids.contains(id)) && table.silent.contains(id);
+            alive.iter().filter(its_own).copied().collect()
+        };
+        self.set_silent(node, ids, false).await
+    }
+
+    async fn set_silent(&self, node: &SpiffeId, ids: Vec<Serial>, silent: bool) -> Result<usize, Refusal> {
+        let count = ids.len();
+        let mut trees: HashMap<Serial, Vec<Serial>> = HashMap::new();
+        for id in ids {
+            if let Some(held) = self.get(id) {
+                trees.entry(held.task.root).or_default().push(id);
+            }
+        }
+        for (root, ids) in trees {
+            let kind = kind_of(if silent { TaskState::Suspended } else { TaskState::Open });
+            let record =
+                Record { node: Some(node.clone()), ..Record::new(kind, Serial::generate(self.clock.now_ms())?) };
+            let (table, concerned) = (Arc::clone(&self.table), ids.clone());
+            let no_token_after = self.clock.now().saturating_add(self.limits.token);
+            let hush = HushTasks { root, ids, silent, record };
+            let then = move |moved: &Vec<Moved>| {
+                let mut table = table.lock();
+                for id in concerned {
+                    if silent && table.tasks.contains_key(&id) {
+                        table.silent.insert(id);
+                    } else {
+                        table.silent.remove(&id);
+                    }
+                }
+                table.follow(moved, no_token_after);
+            };
+            self.store.hush_tasks(hush, then).await?;
+        }
+        Ok(count)
+    }
+
     /// Ends what has passed its deadline, and forgets what ended long ago, until `stop` is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         let mut sweeps = 0_u32;
@@ -344,6 +414,7 @@ impl Table {
             of_instance: HashMap::new(),
             below: HashMap::new(),
             watches: HashMap::new(),
+            silent: HashSet::new(),
             feeds: Feeds::new(now_ms),
             statuses: Statuses::default(),
         }
@@ -414,6 +485,7 @@ impl Table {
                 && let Some(Held { task, .. }) = self.tasks.remove(id)
             {
                 self.deadlines.remove(&(task.deadline, task.id));
+                self.silent.remove(&task.id);
                 if let Some(of_node) = self.by_node.get_mut(&task.node) {
                     of_node.remove(id);
                     if of_node.is_empty() {

@@ -255,6 +255,13 @@ impl NodeService for Service {
         self.0.end_task(request.into_inner()).map(Response::new)
     }
 
+    async fn confirm_tasks(
+        &self,
+        _request: Request<node::ConfirmTasksRequest>,
+    ) -> Result<Response<node::ConfirmTasksResponse>, Status> {
+        Ok(Response::new(node::ConfirmTasksResponse {}))
+    }
+
     async fn check_task(
         &self,
         request: Request<node::CheckTaskRequest>,

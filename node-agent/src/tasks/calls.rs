@@ -53,6 +53,12 @@ impl Tasks {
         Ok(self.call(|mut client| async move { client.end_task(request).await }).await?.ended)
     }
 
+    pub(super) async fn confirm_tasks(&self, ids: Vec<String>) -> Result<(), Status> {
+        let request = node::ConfirmTasksRequest { ids };
+        self.call(|mut client| async move { client.confirm_tasks(request).await }).await?;
+        Ok(())
+    }
+
     /// Whether a token is good at this moment: asked each time.
     ///
     /// # Errors

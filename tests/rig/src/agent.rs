@@ -113,17 +113,19 @@ impl Rig {
     fn agent_config(&self, name: &str) -> String {
         let state = self.agent_dir(name);
         let mut lines = format!(
-            "trust_domain = \"{}\"\nstate_dir = \"{}\"\nruntime_dir = \"{}\"\nsocket = \"{}\"\nissuer.addresses = [\"{}\"]\nmetrics.listen = \"{}:{}\"\n",
+            "trust_domain = \"{}\"\nstate_dir = \"{}\"\nruntime_dir = \"{}\"\nsocket = \"{}\"\nmetrics.listen = \"{}:{}\"\n",
             self.trust_domain,
             state.display(),
             self.dir().join(format!("run-{name}/agent")).display(),
             self.socket(name).display(),
-            self.issuer_address(),
             self.ip(),
             Self::agent_port(name),
         );
         if self.agent_setting(name, "machine_certificate").is_none() {
             writeln!(lines, "join_token_file = \"{}\"", state.join("token").display()).unwrap();
+        }
+        if self.agent_setting(name, "issuer.addresses").is_none() {
+            writeln!(lines, "issuer.addresses = [\"{}\"]", self.issuer_address()).unwrap();
         }
         for (key, value) in self.agent_settings.get(name).into_iter().flatten() {
             writeln!(lines, "{key} = {value}").unwrap();

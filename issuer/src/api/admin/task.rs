@@ -94,7 +94,9 @@ impl Admin {
             Some(state) if state == to => Ok(()),
             Some(TaskState::Suspended) => Err(Refusal::new(
                 Reason::ParentNotOpen,
-                format!("the task {id} is under a suspended one: resume that one"),
+                format!(
+                    "the task {id} is under a suspended one, which is to be resumed first; or a node is silent that holds it or a task above it"
+                ),
             )),
             Some(state) => Err(Refusal::new(Reason::TaskEnded, format!("the task {id} has ended: {state}"))),
             None => Err(Refusal::new(Reason::TaskUnknown, format!("there is no task {id}"))),

@@ -79,11 +79,10 @@ impl SyncStream<'_> {
             .inspect_err(|_refused| close.cancel())?;
         tracing::info!(node = %self.node.spiffe_id, build = session.build, "node in sync");
         self.inner.metrics.connected(directory.count_sessions());
+        let connected = Connected { inner: self.inner, session: &session };
         let tasks = greeting.tasks.then(|| self.inner.minter.tasks.watch(&self.node.spiffe_id));
         let outcome = self.serve(&session, tasks.as_deref(), requests).await;
-        directory.disconnect(&session);
-        self.inner.metrics.connected(directory.count_sessions());
-        tracing::info!(node = %self.node.spiffe_id, "node's sync ended");
+        drop(connected);
         if directory.live_node(&self.node.spiffe_id, &self.node.key_sha256).is_err() {
             // Banned, frozen or evicted meanwhile: its connection ends with its stream.
             close.cancel();
@@ -214,6 +213,21 @@ impl SyncStream<'_> {
             Ok(Err(_gone)) => Err(Refusal::new(Reason::ConnectionClosed, "the node hung up")),
             Err(_elapsed) => Err(Refusal::new(Reason::Overloaded, "the node has not read its stream for 30 s")),
         }
+    }
+}
+
+/// A session for as long as its stream is driven: a connection that breaks off drops the stream in the middle.
+struct Connected<'a> {
+    inner: &'a Inner,
+    session: &'a Arc<Session>,
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        let directory = &self.inner.minter.directory;
+        directory.disconnect(self.session);
+        self.inner.metrics.connected(directory.count_sessions());
+        tracing::info!(node = %self.session.node.spiffe_id, "node's sync ended");
     }
 }
 

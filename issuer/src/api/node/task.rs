@@ -1,8 +1,8 @@
 //! `BeginTask`, `RenewTask`, `EndTask` and `CheckTask`: of instances of the node that calls, and of no other.
 
 use mayfly_proto::node::{
-    BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, EndTaskRequest, EndTaskResponse, RenewTaskRequest, Subject,
-    Task as WireTask, TaskIssue, TaskOutcome, TaskStateChange, TaskStates,
+    BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, ConfirmTasksRequest, ConfirmTasksResponse, EndTaskRequest,
+    EndTaskResponse, RenewTaskRequest, Subject, Task as WireTask, TaskIssue, TaskOutcome, TaskStateChange, TaskStates,
 };
 use mayfly_sdk::task::{TaskState, Validator};
 use mayfly_sdk::{Reason, Refusal, Serial, SpiffeId, Ttl};
@@ -16,6 +16,9 @@ use crate::{
     store::NodeRow,
     task::{By, Held, News},
 };
+
+/// The most tasks of one confirmation.
+const MAX_CONFIRMED: usize = 10_000;
 
 impl Inner {
     pub(super) async fn begin_task(&self, node: &NodeRow, request: BeginTaskRequest) -> Result<TaskIssue, Refusal> {
@@ -62,6 +65,23 @@ impl Inner {
             By { node: Some(node.spiffe_id.clone()), request_id: Some(request_id(&request.request_id)?), actor: None };
         let ended = tasks.set_state(id, outcome, by).await?;
         Ok(EndTaskResponse { ended: ended.iter().map(Serial::to_string).collect() })
+    }
+
+    pub(super) async fn confirm_tasks(
+        &self,
+        node: &NodeRow,
+        request: ConfirmTasksRequest,
+    ) -> Result<ConfirmTasksResponse, Refusal> {
+        if request.ids.len() > MAX_CONFIRMED {
+            return Err(Refusal::new(Reason::InvalidArgument, "at most 10,000 tasks are confirmed at a time"));
+        }
+        let ids = request.ids.iter().map(|id| task_id(id)).collect::<Result<Vec<_>, _>>()?;
+        let minter = &self.minter;
+        if minter.directory.session(&node.spiffe_id).is_none() {
+            return Err(Refusal::new(Reason::Unavailable, "the node is not in sync"));
+        }
+        minter.tasks.heard(&node.spiffe_id, &ids).await?;
+        Ok(ConfirmTasksResponse {})
     }
 
     pub(super) fn check_task(&self, node: &NodeRow, request: CheckTaskRequest) -> Result<CheckTaskResponse, Refusal> {
