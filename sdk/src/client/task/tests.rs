@@ -166,9 +166,12 @@ async fn there_is_no_token_while_suspended_and_none_after_the_end() {
     assert_eq!(next(&mut changes).await, Some(status(TaskState::Open, false)));
     assert!(task.current().is_ok());
     watch.send(Ok(says("revoked", None))).unwrap();
+    // Whatever comes late.
+    watch.send(Ok(says("open", Some(world.token(&of, 280))))).unwrap();
     drop(watch);
     assert_eq!(next(&mut changes).await, Some(status(TaskState::Revoked, false)));
     assert_eq!(next(&mut changes).await, None);
+    timeout(Duration::from_secs(20), task.followed.watch().wait_for(Now::is_closed)).await.unwrap().unwrap();
     assert_eq!(task.current().unwrap_err().reason, Reason::TaskEnded);
     drop(task);
     let seen = world.agent.seen(|_| true).await;

@@ -166,6 +166,15 @@ async fn each_refusal_is_answered_as_rfc_6750_says() {
         assert!(challenge.contains(error), "{challenge}");
         assert!(!answer.contains(&token), "{answer}");
     }
+    let without_scope = {
+        let mut claims = claims(&AGENT.parse().unwrap(), &agent.der, 1, NOW);
+        let grant = format!(r#"{{"audience": "{AUDIENCE}", "scope": ["write"]}}"#);
+        claims.grant = crate::task::Grant::from_json(grant.as_bytes()).unwrap();
+        world.authority.token(&claims)
+    };
+    let (status, answer) = world.get(&address, "/", Some(&agent), &bearer(&without_scope)).await;
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("error=\"insufficient_scope\"") && answer.contains("scope=\"read\""), "{answer}");
     let (status, answer) = world.get(&address, "/write", Some(&agent), &bearer(&token)).await;
     assert_eq!(status, 403, "{answer}");
     assert!(answer.contains("error=\"insufficient_scope\""), "{answer}");
@@ -253,4 +262,61 @@ async fn over_grpc_the_refusal_is_a_status() {
     assert_eq!(seen.lock().unwrap().as_slice(), [AGENT]);
     world.hand.advance(Duration::from_secs(31));
     assert_eq!(call(Some(&token)).await, (tonic::Code::Unavailable, "task_standing_unknown".to_owned()));
+}
+
+/// What one thread has logged: the test that has it runs on that thread alone, and others at the same time.
+#[derive(Clone)]
+struct Log(std::thread::ThreadId, Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if std::thread::current().id() == self.0 {
+            self.1.lock().unwrap().extend(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_decision_leaves_a_record_that_names_token_and_task_and_holds_neither_token_nor_key() {
+    let log = Log(std::thread::current().id(), Arc::default());
+    let writer = log.clone();
+    // For the process: one for a thread races with what other threads tell tracing about the same places.
+    tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).init();
+    let mut world = World::new().await;
+    let address = world.axum().await;
+    let (agent, twin) = (world.instance(AGENT), world.instance(AGENT));
+    let token = world.token(&agent, 1);
+    for (path, of, headers) in [
+        ("/", &agent, &bearer(&token)[..]),
+        ("/", &twin, &bearer(&token)),
+        ("/write", &agent, &bearer(&token)),
+        ("/", &agent, &[]),
+    ] {
+        world.get(&address, path, Some(of), headers).await;
+    }
+    let log = String::from_utf8(log.1.lock().unwrap().clone()).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let decisions: Vec<Value> = lines.filter(|line| line["target"] == "mayfly::decision").collect();
+    let verdicts: Vec<_> = decisions.iter().map(|line| (&line["fields"]["allowed"], &line["fields"]["rule"])).collect();
+    let (yes, no) = (&json!(true), &json!(false));
+    let expected = [(yes, ""), (no, "binding"), (yes, ""), (no, "scope"), (no, "no_token")];
+    assert_eq!(verdicts.len(), expected.len(), "{decisions:#?}");
+    for (verdict, expected) in verdicts.iter().zip(expected) {
+        assert_eq!((verdict.0, verdict.1.as_str().unwrap()), expected, "{decisions:#?}");
+    }
+    for line in decisions.iter().take(4) {
+        let fields = &line["fields"];
+        assert_eq!((&fields["jti"], &fields["task"]), (&json!(serial(1_000_001)), &json!(serial(1))), "{line}");
+        assert_eq!(
+            (&fields["txn"], &fields["agent"], &fields["audience"]),
+            (&json!(serial(1)), &json!(AGENT), &json!(AUDIENCE))
+        );
+    }
+    let signature = token.rsplit_once('.').unwrap().1;
+    assert!(!log.contains(signature), "the token is in the log");
 }
