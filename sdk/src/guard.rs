@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A request costs no call to anybody: what the agent said last decides, and what it said is at most 30 s old (or
-//! [`WhenStale`] says what then). The entry of the service lists the audience in `serves`.
+//! [`WhenStale`](crate::task::WhenStale) says what then). The entry of the service lists the audience in `serves`.
 //!
 //! ```no_run
 //! use std::time::Duration;
