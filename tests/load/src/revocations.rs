@@ -123,7 +123,7 @@ pub(crate) async fn p8(validators: usize, times: usize, sync_ms: f64) -> Figure 
             }
         }
     }
-    let issuer_us = (cpu_us(rig.issuer_id()) - issuer) as f64 / times as f64;
+    let issuer_us = (cpu_us(rig.issuer_id()) - issuer) / times as f64;
     for (mut child, _) in all {
         child.kill().unwrap();
         child.wait().unwrap();
