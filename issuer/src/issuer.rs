@@ -124,14 +124,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 async fn serve(
     config: &Config,
     store: Store,
-    loaded: crate::store::Loaded,
+    mut loaded: crate::store::Loaded,
     clock: Clock,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     let own_bundle = loaded.bundles.iter().find(|row| row.trust_domain.as_str() == config.trust_domain).cloned();
     let stored = authority::Stored { slots: loaded.slots.clone(), bundle: own_bundle, revision: loaded.revision };
     let silences = loaded.silences.clone();
-    let tasks = Tasks::load(loaded.tasks.clone(), store.clone(), clock.clone(), config.task_limits())?;
+    let tasks = Tasks::load(std::mem::take(&mut loaded.tasks), store.clone(), clock.clone(), config.task_limits())?;
     let directory = Directory::load(store, loaded, config.rules()?, clock.clone()).await?;
     let place = authority::Place {
         trust_domain: config.trust_domain()?,

@@ -48,6 +48,9 @@ struct Args {
     /// Workloads with a connection each, for P5
     #[arg(long, default_value_t = 900)]
     workloads: usize,
+    /// Tasks that are open already, for P7
+    #[arg(long, default_value_t = 0)]
+    open: u32,
     /// Services that hear of revocations, for P8
     #[arg(long, default_value_t = 1000)]
     validators: usize,
@@ -91,7 +94,7 @@ fn main() {
         report.add(runtime.block_on(figures::p6(args.agents)));
     }
     if wanted("P7") {
-        report.add(runtime.block_on(tasks::p7(args.times, fdatasync_ms)));
+        report.add(runtime.block_on(tasks::p7(args.times, args.open, fdatasync_ms)));
     }
     if wanted("P8") {
         report.add(vec![runtime.block_on(revocations::p8(args.validators, args.times, fdatasync_ms))]);

@@ -7,6 +7,7 @@ use mayfly_proto::node::{
 };
 use mayfly_proto::task::{BeginRequest, CompleteRequest, task_service_client::TaskServiceClient};
 use mayfly_rig::Rig;
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tokio::task::JoinSet;
 use tonic::{Request, transport::Endpoint};
 
@@ -14,7 +15,7 @@ use crate::{
     admin::Admin,
     agent::{Agent, fleet, fresh_keys},
     figures::SETTINGS,
-    machine::{cpu_us, percentile, signature_us},
+    machine::{anonymous_kib, cpu_us, percentile, signature_us},
     report::Figure,
 };
 
@@ -27,9 +28,14 @@ fn entry(rig: &Rig, name: &str) -> String {
     rig.entry(name, "") + "    task: {audiences: [\"*\"], scopes: [\"*\"]}\n"
 }
 
-/// Through the agent's socket, one after the other, each completed before the next.
-pub(crate) async fn p7(times: usize, sync_ms: f64) -> Vec<Figure> {
-    let rig = Rig::started(&SETTINGS);
+/// Through the agent's socket, one after the other, each completed before the next; while `open` others are open.
+pub(crate) async fn p7(times: usize, open: u32, sync_ms: f64) -> Vec<Figure> {
+    let mut rig = Rig::new(&SETTINGS);
+    // Tasks of a node that is not there are not what this is about.
+    rig.set("tasks.silent_after", "\"24h\"");
+    rig.start_issuer();
+    let started = if open == 0 { String::new() } else { crowd(&mut rig, open).await };
+    rig.start_agent("a");
     let mut admin = Admin::connect(&rig).await;
     let empty_ms = admin.empty_call_ms().await;
     admin.apply(&entry(&rig, "p7")).await;
@@ -53,13 +59,47 @@ pub(crate) async fn p7(times: usize, sync_ms: f64) -> Vec<Figure> {
         client.complete(with_header(CompleteRequest { id, failed: false })).await.unwrap();
     }
     let (p50, p99) = (percentile(&mut ms, 0.5), percentile(&mut ms, 0.99));
-    let more = format!("raw p50 {p50:.2}, p99 {p99:.2} ms over {times}; an empty call {empty_ms:.2} ms");
+    let more =
+        format!("raw p50 {p50:.2}, p99 {p99:.2} ms over {times}; an empty call {empty_ms:.2} ms; {open} open{started}");
     let beyond = empty_ms + sync_ms;
     vec![
         Figure::at_most(1.0, "ms", p50 - beyond, ("P7", "task begun through the agent, p50".to_owned()), more.clone()),
         Figure::at_most(5.0, "ms", p99 - beyond, ("P7", "task begun through the agent, p99".to_owned()), more),
         rate(times).await,
     ]
+}
+
+/// Fills the store with tasks of a node that has gone. How long the issuer takes to start then, and what it needs.
+async fn crowd(rig: &mut Rig, open: u32) -> String {
+    let (agent, stream) = fleet(rig, 1).await.remove(0);
+    rig.apply(&entry(rig, "crowd"));
+    let (entry_uid, issuance) = stream.lock().await.next_entry().await;
+    let holder = Subject { entry_uid, issuance, instance: vec![7; 16].into(), ..Subject::default() };
+    let svid = svid(&agent, &holder).await;
+    let (purpose, grant) = ("a crowd".to_owned(), GRANT.to_owned());
+    let request_id = vec![1; 16].into();
+    let holder = Some(holder);
+    let one = BeginTaskRequest { request_id, holder, svid, purpose, grant, ..BeginTaskRequest::default() };
+    agent.client.clone().begin_task(one).await.unwrap();
+    drop((agent, stream));
+    rig.stop_issuer();
+    let options = SqliteConnectOptions::new().filename(rig.issuer_state().join("store.db"));
+    let mut store = options.connect().await.unwrap();
+    let copies = "CREATE TEMP TABLE fresh AS
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3 * $1) SELECT randomblob(16) AS id FROM n";
+    sqlx::query(copies).bind(open).execute(&mut store).await.unwrap();
+    // Half of all ids are none.
+    let inserted = sqlx::query(
+        "INSERT INTO tasks (trust_domain, id, root, parent, node, state, suspended_by, deadline, document, decision)
+         SELECT trust_domain, fresh.id, fresh.id, parent, node, state, suspended_by, deadline, document, decision
+         FROM tasks, fresh WHERE hex(fresh.id) < '80' LIMIT $1",
+    );
+    assert_eq!(inserted.bind(open).execute(&mut store).await.unwrap().rows_affected(), u64::from(open));
+    store.close().await.unwrap();
+    let begun = Instant::now();
+    rig.start_issuer();
+    let (started_s, mib) = (begun.elapsed().as_secs_f64(), anonymous_kib(rig.issuer_id()) / 1024);
+    format!("; the issuer starts in {started_s:.1} s and has {mib} MiB")
 }
 
 pub(crate) fn with_header<T>(message: T) -> Request<T> {

@@ -10,7 +10,7 @@ impl Rig {
     /// Starts the issuer, and waits until it answers.
     pub fn start_issuer(&mut self) {
         self.launch_issuer();
-        eventually("the issuer answers", 20, || {
+        eventually("the issuer answers", 60, || {
             self.issuer_runs();
             self.run(&["health"]).status.success().then_some(())
         });
