@@ -8,7 +8,6 @@ use mayfly_sdk::task::{Actor, Grant, Parent, Subject, SubjectError, TaskEvent, T
 use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::registry::Uid;
 use crate::store::TaskRow;
@@ -171,7 +170,7 @@ impl TryFrom<TaskRow> for Held {
     fn try_from(row: TaskRow) -> Result<Self, Refusal> {
         let damaged = |what: &str| Refusal::new(Reason::StoreCorrupt, format!("the stored task {}: {what}", row.id));
         let document: Document = serde_json::from_str(&row.document).map_err(|error| damaged(&error.to_string()))?;
-        let grant = Grant::from_json(Value::Object(document.grant).to_string().as_bytes());
+        let grant = Grant::from_object(&document.grant);
         let digest = |text: String| {
             let mut bytes = [0; 32];
             hex::decode_to_slice(text, &mut bytes).map(|()| bytes).map_err(|error| damaged(&error.to_string()))

@@ -1,13 +1,15 @@
 //! What services are told of the tasks whose tokens they may meet: at once, without a gap, and not a word where nothing is known.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use mayfly_proto::task::{Revocations, WatchRevocationsRequest, task_service_client::TaskServiceClient};
 use mayfly_rig::Rig;
 use mayfly_sdk::Refusal;
+use serde_json::Value;
 use tonic::{Request, Status, Streaming, transport::Endpoint};
 
-use super::{FILES, MAIL, begun, json, rig};
+use super::{FILES, MAIL, begun, file, json, rig, run, shown};
 
 /// A service that listens.
 struct Listener {
@@ -100,6 +102,51 @@ fn services_are_told_what_becomes_of_tasks_and_hear_nothing_where_nothing_is_kno
         assert_eq!(events(&whole), said(task, "completed"), "the other one is open still");
         assert!(rig.run(&["task", "revoke", other]).status.success());
         assert_eq!(events(&listener.news().await), said(other, "revoked"));
+    });
+}
+
+/// Three hops deep and twenty agents wide: told of, and refused, as one.
+#[test]
+fn a_tree_of_tasks_is_suspended_resumed_and_ended_as_one() {
+    let rig = rig(&[]);
+    let writer = format!("spiffe://{}/writer", rig.trust_domain);
+    let part = |above: &Value| {
+        let parent = file(&rig, "parent", above["token"].as_str().unwrap());
+        let wish = ["--purpose", "a part", "--audience", FILES, "--scope", "read", "--delegable", FILES];
+        let whose = ["--spiffe-id", &writer, "--parent-token-file", shown(&parent)];
+        json(&rig, &[&["task", "delegate"], &wish[..], &whose].concat())
+    };
+    let root = begun(&rig, &[]);
+    let first = part(&root);
+    let second = part(&first);
+    let third: Vec<Value> = (0..18).map(|_| part(&second)).collect();
+    let tree: Vec<&Value> = [&root, &first, &second].into_iter().chain(&third).collect();
+    let stands = |state: &str| -> BTreeMap<String, String> {
+        tree.iter().map(|task| (task["task"]["id"].as_str().unwrap().to_owned(), state.to_owned())).collect()
+    };
+    let verify = |task: &Value| {
+        let output = run(&rig, &["token", "verify", "--audience", FILES, task["token"].as_str().unwrap()]);
+        output.status.success()
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (mut listener, before) = Listener::new(&rig).await;
+        assert_eq!(before, []);
+        let root = root["task"]["id"].as_str().unwrap();
+        for (verb, state, good) in
+            [("suspend", "suspended", false), ("resume", "open", true), ("complete", "completed", false)]
+        {
+            if verb == "complete" {
+                json(&rig, &["task", "complete", root]);
+            } else {
+                assert!(rig.run(&["task", verb, root]).status.success());
+            }
+            let mut told = BTreeMap::new();
+            while told.len() < tree.len() {
+                told.extend(events(&listener.news().await));
+            }
+            assert_eq!(told, stands(state));
+            assert_eq!(tree.iter().filter(|task| verify(task)).count(), if good { tree.len() } else { 0 }, "{state}");
+        }
     });
 }
 

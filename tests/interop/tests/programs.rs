@@ -18,6 +18,7 @@ use std::{
     process::Command,
 };
 
+use mayfly_interop::{not_run, tool};
 use mayfly_rig::{Daemon, Rig, eventually, mayfly, repository};
 use serde_json::Value;
 
@@ -295,21 +296,4 @@ impl Place {
         assert!(report["served"].as_u64().unwrap() > 20, "{report}");
         assert!(report["certificates"].as_u64().unwrap() >= 4, "{report}");
     }
-}
-
-/// The first of these that is there (a variable with a path, a path, a path in the repository); without one the test says so, and fails where
-/// nothing may be skipped.
-fn tool(places: &[&str]) -> Option<PathBuf> {
-    let path = |place: &&str| std::env::var_os(place).map_or_else(|| repository().join(place), PathBuf::from);
-    let found = places.iter().map(path).find(|path| path.is_file());
-    if found.is_none() {
-        not_run(&format!("{} is missing; tests/run installs it", places[places.len() - 1]));
-    }
-    found
-}
-
-fn not_run(why: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    // Written past the test harness's capture, which hides what passes.
-    writeln!(std::io::stderr(), "NOT RUN: {why}").unwrap();
 }

@@ -13,12 +13,11 @@
 
 use std::{
     collections::BTreeSet,
-    io::Write as _,
-    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
+use mayfly_interop::tool;
 use mayfly_rig::{Daemon, Rig, eventually, repository};
 use mayfly_sdk::{
     Clock, Reason, Refusal, SpiffeId,
@@ -40,14 +39,14 @@ const SECONDS: u64 = 10;
 
 #[test]
 fn go_spiffe_is_a_peer_in_both_roles() {
-    if let Some(workload) = tool("MAYFLY_TEST_GO_WORKLOAD", "target/test-env/go-workload") {
+    if let Some(workload) = tool(&["MAYFLY_TEST_GO_WORKLOAD", "target/test-env/go-workload"]) {
         both_roles(&[workload.to_str().unwrap()]);
     }
 }
 
 #[test]
 fn py_spiffe_tls_is_a_peer_in_both_roles() {
-    if let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") {
+    if let Some(python) = tool(&["MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python"]) {
         let script = repository().join("tests/interop/python/tls_peer.py");
         both_roles(&[python.to_str().unwrap(), script.to_str().unwrap()]);
     }
@@ -56,17 +55,6 @@ fn py_spiffe_tls_is_a_peer_in_both_roles() {
 #[test]
 fn the_spiffe_crate_is_a_peer_in_both_roles() {
     both_roles(&[env!("CARGO_BIN_EXE_spiffe-crate-tls")]);
-}
-
-/// What `tests/run` has prepared; without it the test says so, and fails where nothing may be skipped.
-fn tool(variable: &str, path: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map_or_else(|| repository().join(path), PathBuf::from);
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: tests/run makes it", path.display());
-    writeln!(std::io::stderr(), "NOT RUN: {} is missing; tests/run makes it", path.display()).unwrap();
-    None
 }
 
 /// A trust domain in which this test is `sdk` and the other program is `peer`.

@@ -78,7 +78,7 @@ impl Place {
 
 #[test]
 fn authlib_obtains_hands_on_introspects_and_revokes_task_tokens_with_svids_alone() {
-    let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") else { return };
+    let Some(python) = tool(&["MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python"]) else { return };
     let place = Place::new(&[], &[AUDIENCE]);
     let report = place.report(&python, "oauth.py", &[AUDIENCE]);
     let rig = &place.rig;

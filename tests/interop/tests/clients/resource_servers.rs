@@ -13,7 +13,7 @@ const ELSEWHERE: &str = "https://mail.example.org/";
 
 #[test]
 fn an_mcp_server_takes_task_tokens_by_its_own_hooks_and_none_that_is_not_good_now() {
-    let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") else { return };
+    let Some(python) = tool(&["MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python"]) else { return };
     let place = Place::new(&[("ttl.allow_short_ttl", "true"), ("ttl.task", "\"12s\"")], &[AUDIENCE, ELSEWHERE]);
     let report = place.report(&python, "mcp_server.py", &[AUDIENCE, ELSEWHERE]);
     let planner = format!("spiffe://{}/planner", place.rig.trust_domain);
@@ -27,8 +27,8 @@ fn an_mcp_server_takes_task_tokens_by_its_own_hooks_and_none_that_is_not_good_no
 
 #[test]
 fn envoys_jwt_filter_verifies_task_tokens_by_the_published_keys() {
-    let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") else { return };
-    let Some(envoy) = tool("MAYFLY_TEST_ENVOY", "target/test-env/envoy") else { return };
+    let Some(python) = tool(&["MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python"]) else { return };
+    let Some(envoy) = tool(&["MAYFLY_TEST_ENVOY", "target/test-env/envoy"]) else { return };
     let place = Place::new(&[], &[AUDIENCE, ELSEWHERE]);
     let (rig, dir) = (&place.rig, place.rig.dir());
     let sample = fs::read_to_string(repository().join("deploy/samples/envoy-task-tokens.yaml")).unwrap();

@@ -11,7 +11,7 @@ const AUDIENCE: &str = "https://files.example.org/mcp";
 
 #[test]
 fn pyjwt_and_joserfc_verify_a_task_token_by_the_published_keys_and_take_no_svid_for_one() {
-    let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") else { return };
+    let Some(python) = tool(&["MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python"]) else { return };
     let rig = Rig::started(&[("web.public_url", &format!("\"{URL}\""))]);
     let task = format!("    task: {{audiences: [\"{AUDIENCE}\"], scopes: [read]}}\n");
     rig.apply(&(rig.entry("interop", "") + &task));

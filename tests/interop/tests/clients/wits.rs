@@ -9,7 +9,7 @@ const URL: &str = "https://db.example.org/rows";
 /// Rows: WA-60.
 #[test]
 fn go_spiffe_asks_once_where_there_are_no_wit_svids() {
-    let Some(workload) = tool("MAYFLY_TEST_GO_WORKLOAD", "target/test-env/go-workload") else { return };
+    let Some(workload) = tool(&["MAYFLY_TEST_GO_WORKLOAD", "target/test-env/go-workload"]) else { return };
     let rig = Rig::started(&SHORT);
     rig.apply(&rig.entry("interop", ""));
     let report = run(&rig, &[workload.to_str().unwrap()], &["without-wits"]);
@@ -19,7 +19,7 @@ fn go_spiffe_asks_once_where_there_are_no_wit_svids() {
 /// Rows: W-33, WA-46, WA-61, WA-62, WA-63, WA-64, WA-67.
 #[test]
 fn go_spiffe_follows_its_wit_svid_through_rotations_and_tells_kinds_of_token_apart() {
-    let Some(workload) = tool("MAYFLY_TEST_GO_WORKLOAD", "target/test-env/go-workload") else { return };
+    let Some(workload) = tool(&["MAYFLY_TEST_GO_WORKLOAD", "target/test-env/go-workload"]) else { return };
     let rig = Rig::started(&ON);
     rig.apply(&rig.entry("interop", ""));
     let report = run(&rig, &[workload.to_str().unwrap()], &["wits"]);
@@ -34,7 +34,7 @@ fn go_spiffe_follows_its_wit_svid_through_rotations_and_tells_kinds_of_token_apa
 /// Rows: W-21, W-25, W-30, W-31, WA-62, WA-63, WA-65.
 #[test]
 fn pyjwt_verifies_a_wit_svid_and_each_side_believes_the_proofs_of_the_other() {
-    let Some(python) = tool("MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python") else { return };
+    let Some(python) = tool(&["MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python"]) else { return };
     let script = repository().join("tests/interop/python/wits.py");
     let python = [python.to_str().unwrap(), script.to_str().unwrap()];
     let rig = Rig::started(&ON[..2]);
