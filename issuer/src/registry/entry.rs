@@ -35,6 +35,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether its workloads may validate tokens for this audience, and hear of their tasks.
+    #[must_use]
+    pub fn serves(&self, audience: &str) -> bool {
+        let serves = &self.spec.extra().serves;
+        matches!(&**serves, [only] if **only == *"*") || serves.iter().any(|served| **served == *audience)
+    }
+
     /// The entry's name, of which there is one in the trust domain.
     #[must_use]
     pub fn name(&self) -> &str {

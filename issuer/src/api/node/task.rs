@@ -105,9 +105,7 @@ impl Inner {
         let directory = &self.minter.directory;
         let now = directory.clock().now();
         let consent = directory.with_registry(|registry| registry.authorize(&request, now))?;
-        let serves = &consent.entry.spec.extra().serves;
-        let any = matches!(&**serves, [only] if **only == *"*");
-        if any || serves.iter().any(|served| **served == *audience) {
+        if consent.entry.serves(audience) {
             return Ok(());
         }
         let what = format!("the entry {} does not serve {audience:?}", consent.entry.name());

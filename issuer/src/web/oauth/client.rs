@@ -116,10 +116,4 @@ impl Client {
             || Refusal::new(Reason::InsufficientAttestation, "this certificate is shared by several processes");
         Ok(Actor { spiffe_id: self.peer.spiffe_id().clone(), instance: self.instance.ok_or_else(shared)? })
     }
-
-    /// Whether the client's entry serves an audience.
-    pub(super) fn serves(&self, audience: &str) -> bool {
-        let serves = &self.entry.spec.extra().serves;
-        matches!(&**serves, [only] if **only == *"*") || serves.iter().any(|served| **served == *audience)
-    }
 }

@@ -50,7 +50,7 @@ pub(super) async fn answer(
 }
 
 async fn serves(call: &Call, audience: &str) -> Result<(), Refusal> {
-    if call.client().await?.serves(audience) {
+    if call.client().await?.entry.serves(audience) {
         return Ok(());
     }
     Err(Refusal::new(Reason::AudienceNotServed, "the entry of this workload does not serve the audience"))

@@ -21,7 +21,7 @@ pub(super) async fn answer(State(call): State<Call>, headers: HeaderMap, body: B
     let form = Form::read(&headers, &body)?;
     let (token, minter) = (form.required("token")?, &call.oauth.minter);
     let (keys, now) = (minter.task_keys(), minter.directory.clock().now());
-    let claims = keys.read(token, now).ok().filter(|claims| client.serves(claims.grant.audience()));
+    let claims = keys.read(token, now).ok().filter(|claims| client.entry.serves(claims.grant.audience()));
     let Some(claims) = claims else { return Ok(super::json(StatusCode::OK, &inactive())) };
     let validator = Validator { audience: claims.grant.audience(), keys: &keys, sensitive: true };
     let standing = |claims: &TaskClaims| minter.tasks.standing(claims.task.id, now);
