@@ -62,7 +62,10 @@ impl Schema {
     pub(super) fn children(&self, path: &[String]) -> String {
         let Some(Value::Object(keys)) = self.at(path) else { return String::new() };
         let prefix = path.join(".");
-        keys.keys().map(|key| format!("`{prefix}.{key}`")).collect::<Vec<_>>().join(", ")
+        // The order of an object's members depends on who else is in the program.
+        let mut names: Vec<_> = keys.keys().map(|key| format!("`{prefix}.{key}`")).collect();
+        names.sort_unstable();
+        names.join(", ")
     }
 
     /// Every leaf with its default, sorted by path as the tables are.
