@@ -42,16 +42,26 @@ impl Rogue {
 
     /// The entries that the issuer gives this node: name, and how it is asked for.
     pub(crate) async fn entries(&mut self, rig: &Rig) -> BTreeMap<String, Subject> {
+        loop {
+            match self.snapshot(rig).await {
+                // The node's own agent came in between.
+                Err(status) if reason(&status) == "stale" => {}
+                entries => return entries.unwrap(),
+            }
+        }
+    }
+
+    async fn snapshot(&mut self, rig: &Rig) -> Result<BTreeMap<String, Subject>, tonic::Status> {
         let (_requests, mut answers) = self.sync(rig, &[]).await;
         let mut entries = BTreeMap::new();
         loop {
-            if let Some(sync_response::Message::Snapshot(part)) = answers.message().await.unwrap().unwrap().message {
+            if let Some(sync_response::Message::Snapshot(part)) = answers.message().await?.unwrap().message {
                 entries.extend(part.entries.into_iter().map(|entry| {
                     let subject = Subject { entry_uid: entry.uid, issuance: entry.issuance, ..Subject::default() };
                     (entry.spiffe_id.rsplit('/').next().unwrap().to_owned(), subject)
                 }));
                 if part.done {
-                    return entries;
+                    return Ok(entries);
                 }
             }
         }

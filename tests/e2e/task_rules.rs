@@ -206,6 +206,8 @@ fn what_goes_beyond_the_entry_is_refused_and_the_reason_says_which_rule() {
 #[test]
 fn a_tree_is_handed_on_narrower_each_time_and_ends_as_one() {
     let mut rig = rig(&[]);
+    // Its agent would take the node's stream back.
+    rig.kill_agent("a");
     on_runtime(async {
         let mut node = Node::of(&rig, "a").await;
         let planner = node.holder("planner", 1).await;
@@ -282,6 +284,7 @@ fn a_node_has_no_say_over_the_tasks_of_another() {
         assert_eq!(b.rogue.end(id(&task), TaskOutcome::Abandoned).await.unwrap_err(), "task_unknown");
         let twin = b.holder("planner", 1).await;
         assert_eq!(b.rogue.renew(&twin.subject, &twin.svid, id(&task)).await.unwrap_err(), "task_unknown");
+        rig.kill_agent("b");
         let states = Rogue::of(&rig, "b").await.task_states(&rig).await.next().await;
         assert_eq!((states.whole, states.states.len()), (true, 0));
         a.check(&task).await.unwrap();
