@@ -16,12 +16,14 @@ mod rate;
 mod silence;
 mod statuses;
 mod table;
+mod tasks;
 mod watch;
 
 pub use feeds::Following;
+pub(crate) use feeds::HEARTBEAT;
 pub use held::{Held, Task};
 pub(crate) use rate::Rate;
 pub use silence::Silence;
 pub use statuses::{PER_LIST, StatusListed};
-pub use table::{By, Limits, Tasks};
+pub use tasks::{By, Limits, Tasks};
 pub use watch::{News, Watch};

@@ -33,7 +33,7 @@ pub use claims::{Binding, StatusEntry, TaskClaims, TaskLink};
 pub use constraint::{Constraint, Path, Range};
 pub use detail::{Detail, Resource, Tool};
 pub use feed::{Feed, FeedGap, TaskEvent, Update};
-pub use grant::{Grant, GrantError};
+pub use grant::{Grant, GrantError, MAX_AUDIENCE};
 pub use network::Network;
 pub use standings::{NewsError, SILENCE, Standings};
 pub use state::{TaskState, UnknownTaskState};

@@ -3,7 +3,7 @@
 use mayfly_sdk::task::{Grant, MAX_HOPS};
 use mayfly_sdk::{Reason, Refusal, Ttl};
 
-use super::table::Limits;
+use super::tasks::Limits;
 use crate::registry::{Entry, TaskGrant};
 
 /// The least that a task may last.

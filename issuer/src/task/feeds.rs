@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mayfly_sdk::task::{Feed, TaskEvent, Update};
 use mayfly_sdk::{Revision, Timestamp};
@@ -9,6 +10,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::table::Table;
+
+/// Whoever follows a feed is told something at least this often, so that silence is noticed.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The feeds, by audience. One with nothing to tell and nobody to tell it is not kept.
 #[derive(Debug)]

@@ -4,17 +4,19 @@
 //! resumed once the node is in sync again and says of each that its instance lives. Time in which no issuer ran does not
 //! count, and what counts is kept over a restart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_sdk::SpiffeId;
+use mayfly_sdk::task::TaskState;
+use mayfly_sdk::{Refusal, Serial, SpiffeId};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Tasks;
 use crate::directory::Directory;
-use crate::store::KeepSilences;
+use crate::ledger::Record;
+use crate::store::{HushTasks, KeepSilences, Moved, kind_of};
 
 /// How often it is looked who is silent, at the most.
 const LOOK: Duration = Duration::from_secs(5);
@@ -90,5 +92,56 @@ impl Silence {
                 }
             }
         }
+    }
+}
+
+impl Tasks {
+    /// The nodes whose instances have tasks that have not ended.
+    #[must_use]
+    pub fn nodes(&self) -> HashSet<SpiffeId> {
+        self.table.lock().nodes()
+    }
+
+    /// Suspends the tasks of a node that is silent, and what is below them. How many of its own this concerned.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn hush(&self, node: &SpiffeId) -> Result<usize, Refusal> {
+        let ids = self.table.lock().not_silent(node);
+        self.set_silent(node, ids, true).await
+    }
+
+    /// A node that is in sync says of which of its tasks the instances live: they are no longer suspended for its silence.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn heard(&self, node: &SpiffeId, alive: &[Serial]) -> Result<usize, Refusal> {
+        let ids = self.table.lock().silent_among(node, alive);
+        self.set_silent(node, ids, false).await
+    }
+
+    async fn set_silent(&self, node: &SpiffeId, ids: Vec<Serial>, silent: bool) -> Result<usize, Refusal> {
+        let count = ids.len();
+        let mut trees: HashMap<Serial, Vec<Serial>> = HashMap::new();
+        for id in ids {
+            if let Some(held) = self.get(id) {
+                trees.entry(held.task.root).or_default().push(id);
+            }
+        }
+        for (root, ids) in trees {
+            let kind = kind_of(if silent { TaskState::Suspended } else { TaskState::Open });
+            let record =
+                Record { node: Some(node.clone()), ..Record::new(kind, Serial::generate(self.clock.now_ms())?) };
+            let (table, concerned) = (Arc::clone(&self.table), ids.clone());
+            let no_token_after = self.clock.now().saturating_add(self.limits.token);
+            let hush = HushTasks { root, ids, silent, record };
+            let then = move |moved: &Vec<Moved>| {
+                let mut table = table.lock();
+                table.set_silent(&concerned, silent);
+                table.follow(moved, no_token_after);
+            };
+            self.store.hush_tasks(hush, then).await?;
+        }
+        Ok(count)
     }
 }

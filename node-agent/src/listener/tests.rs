@@ -1,4 +1,4 @@
-mod helper;
+mod other_process;
 mod raw;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::*;
-use helper::Helper;
+use other_process::OtherProcess;
 use raw::{Client, Outcome, call, frame, literal};
 
 const PROTOCOL_ERROR: u32 = 1;
@@ -220,24 +220,24 @@ async fn noise_ends_its_own_connection_only() {
 #[tokio::test]
 async fn the_caller_is_the_process_that_connected() {
     let (_directory, listener) = bind(Limits::default());
-    let mut helper = Helper::connect(listener.path());
+    let mut other = OtherProcess::connect(listener.path());
     let mut incoming = listener.incoming();
     let Ok(connection) = incoming.next().await.unwrap();
     let peer = connection.connect_info();
     // This process holds the socket too, as a forked child would; the caller is still the one that made it.
-    let _held = helper.connection();
-    assert_eq!(u32::try_from(peer.process().pid()).unwrap(), helper.child.id());
+    let _held = other.connection();
+    assert_eq!(u32::try_from(peer.process().pid()).unwrap(), other.child.id());
     assert_eq!((peer.uid(), peer.gid()), (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
 }
 
 #[tokio::test]
 async fn a_socket_handed_on_works_while_its_maker_lives_and_ends_with_it() {
     let served = serve(Limits::default());
-    let mut helper = Helper::connect(&served.path);
-    let mut client = Client::greet(helper.connection()).await;
+    let mut other = OtherProcess::connect(&served.path);
+    let mut client = Client::greet(other.connection()).await;
     assert_eq!(client.request(&call(b"")).await, Outcome::Answered);
     // A zombie: nobody has waited for it yet.
-    helper.exit();
+    other.exit();
     let end = tokio::time::timeout(Duration::from_secs(10), client.outcome(99)).await;
     assert_eq!(end.expect("the connection outlives its process"), Outcome::Closed);
 }
@@ -246,10 +246,10 @@ async fn a_socket_handed_on_works_while_its_maker_lives_and_ends_with_it() {
 #[tokio::test]
 async fn a_process_that_runs_another_program_gets_nothing_more() {
     let served = serve(Limits::default());
-    let mut helper = Helper::connect(&served.path);
-    let mut client = Client::greet(helper.connection()).await;
+    let mut other = OtherProcess::connect(&served.path);
+    let mut client = Client::greet(other.connection()).await;
     assert_eq!(client.request(&call(b"")).await, Outcome::Answered);
-    helper.exec();
+    other.exec();
     assert_eq!(client.request(&call(b"")).await, Outcome::Closed);
 }
 
@@ -257,14 +257,14 @@ async fn a_process_that_runs_another_program_gets_nothing_more() {
 #[tokio::test]
 async fn a_process_that_ended_before_it_was_accepted_is_closed() {
     let (_directory, listener) = bind(Limits::default());
-    let mut helper = Helper::connect(listener.path());
-    let held = helper.connection();
-    helper.exit();
-    helper.child.wait().unwrap();
-    let _other = Helper::connect(listener.path());
+    let mut other = OtherProcess::connect(listener.path());
+    let held = other.connection();
+    other.exit();
+    other.child.wait().unwrap();
+    let _other = OtherProcess::connect(listener.path());
     let mut incoming = listener.incoming();
     let Ok(next) = incoming.next().await.unwrap();
-    assert_ne!(u32::try_from(next.connect_info().process().pid()).unwrap(), helper.child.id());
+    assert_ne!(u32::try_from(next.connect_info().process().pid()).unwrap(), other.child.id());
     ends_silently(held).await;
 }
 

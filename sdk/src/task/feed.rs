@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::state::TaskState;
-use super::token::Standing;
 use crate::revision::Revision;
 use crate::serial::Serial;
 use crate::time::Timestamp;
@@ -69,12 +68,6 @@ impl Feed {
         self.at
     }
 
-    /// How many tasks are refused.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.refused.len()
-    }
-
     /// Whether no task is refused.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -120,16 +113,6 @@ impl Feed {
             self.recent.clear();
         }
         Ok(())
-    }
-
-    /// How a task stands by what was heard.
-    #[must_use]
-    pub fn standing(&self, task: Serial) -> Standing {
-        match self.refused.get(&task) {
-            None => Standing::Open,
-            Some(event) if event.state == TaskState::Suspended => Standing::Suspended,
-            Some(_) => Standing::Ended,
-        }
     }
 
     /// Forgets what can matter no more.

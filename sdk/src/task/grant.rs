@@ -10,7 +10,8 @@ use crate::reason::{Reason, Refusal};
 
 /// The longest JSON of a grant that is read, bytes.
 const MAX_BYTES: usize = 64 * 1024;
-const MAX_AUDIENCE: usize = 512;
+/// Bytes of the URI of a resource.
+pub const MAX_AUDIENCE: usize = 512;
 const MAX_SCOPE: usize = 64;
 const MAX_SCOPE_TOKEN: usize = 128;
 const MAX_DELEGABLE: usize = 64;

@@ -13,8 +13,8 @@ use mayfly_proto::task::{
 };
 use mayfly_rig::Rig;
 use mayfly_sdk::{
-    Serial,
-    task::{Feed, Standing, UpdateParts},
+    Clock, Serial,
+    task::{Standing, Standings, UpdateParts},
 };
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
@@ -49,15 +49,17 @@ pub(crate) async fn listen(socket: &Path, validators: usize) {
         let request = with_header(WatchRevocationsRequest { audience: AUDIENCE.to_owned() });
         let mut stream = connect(socket).await.watch_revocations(request).await.unwrap().into_inner();
         let said = said.clone();
-        let (mut feed, mut parts) = (Feed::default(), UpdateParts::default());
+        let (mut standings, mut parts) = (Standings::default(), UpdateParts::default());
+        let clock = Clock::system();
         let first = stream.message().await.unwrap().unwrap();
-        feed.apply(parts.take(&first).unwrap().unwrap()).unwrap();
+        standings.take(&parts.take(&first).unwrap().unwrap(), first.said_at, &clock).unwrap();
         all.spawn(async move {
             while let Ok(Some(message)) = stream.message().await {
                 let named: Vec<Serial> = message.events.iter().map(|event| event.task.parse().unwrap()).collect();
-                feed.apply(parts.take(&message).unwrap().unwrap()).unwrap();
+                let update = parts.take(&message).unwrap().unwrap();
+                standings.take(&update, message.said_at, &clock).unwrap();
                 for task in named {
-                    assert_eq!(feed.standing(task), Standing::Ended);
+                    assert_eq!(standings.of(task), Standing::Ended);
                     said.send(format!("{task} {}", now_us())).unwrap();
                 }
             }

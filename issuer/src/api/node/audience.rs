@@ -1,11 +1,11 @@
 //! `WatchAudience`: what becomes of the tasks whose tokens a workload of the node may meet.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mayfly_proto::node::WatchAudienceRequest;
 use mayfly_proto::task::{Revocations, TaskIssuer};
-use mayfly_sdk::{Reason, Refusal, Revision, jwk, task::to_wire};
+use mayfly_sdk::task::{MAX_AUDIENCE, to_wire};
+use mayfly_sdk::{Reason, Refusal, Revision, jwk};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,11 +14,7 @@ use tonic::Status;
 use super::sync::{UNREAD, driven};
 use super::{Answers, Inner};
 use crate::store::NodeRow;
-
-/// Something is said at least this often, so that silence is noticed.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// The longest URI of a resource, bytes.
-const MAX_AUDIENCE: usize = 512;
+use crate::task::HEARTBEAT;
 
 /// What the feed says, until either side ends it.
 pub(super) fn answers(inner: Arc<Inner>, node: Arc<NodeRow>, request: WatchAudienceRequest) -> Answers<Revocations> {

@@ -6,7 +6,7 @@
 //! event: heartbeat   id: EPOCH.N                  nothing new, every 5 s; silence means that nothing is known
 //! ```
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use axum::{
     extract::{Query, State},
@@ -23,10 +23,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{Call, error::OAuthError};
-use crate::task::Following;
+use crate::task::{Following, HEARTBEAT};
 
-/// Something is said at least this often, so that silence is noticed.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The `events` of a security event token.
 const TASK_CHANGED: &str = "urn:mayfly:task:changed";
 

@@ -1,5 +1,5 @@
 use mayfly_proto::{node, task as wire};
-use mayfly_sdk::task::MAX_TOKEN_BYTES;
+use mayfly_sdk::task::{MAX_AUDIENCE, MAX_TOKEN_BYTES};
 use mayfly_sdk::{Reason, Refusal};
 use tonic::Status;
 
@@ -8,8 +8,6 @@ use crate::workload_api::Shared;
 use crate::workload_api::caller::Caller;
 use crate::workload_api::entitlement::Entitlement;
 
-/// The longest URI of a resource, in bytes.
-const MOST_AUDIENCE: usize = 512;
 /// The longest certificate, in bytes.
 const MOST_CERTIFICATE: usize = 16 * 1024;
 
@@ -45,7 +43,7 @@ pub(super) async fn validate(
 /// # Errors
 /// [`Reason::InvalidArgument`].
 pub(super) fn checked_audience(audience: &str) -> Result<(), Refusal> {
-    if audience.is_empty() || audience.len() > MOST_AUDIENCE {
+    if audience.is_empty() || audience.len() > MAX_AUDIENCE {
         return Err(Refusal::new(Reason::InvalidArgument, "an audience has 1 to 512 bytes"));
     }
     Ok(())

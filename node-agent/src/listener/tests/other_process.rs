@@ -10,22 +10,22 @@ use std::process::{Child, Command};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 
-const VARIABLE: &str = "MAYFLY_TEST_HELPER";
+const VARIABLE: &str = "MAYFLY_TEST_OTHER_PROCESS";
 
 /// A process that has connected to a socket, and the connection that it made.
-pub(super) struct Helper {
+pub(super) struct OtherProcess {
     pub(super) child: Child,
     control: UnixStream,
     connection: Option<OwnedFd>,
 }
 
-impl Helper {
+impl OtherProcess {
     pub(super) fn connect(socket: &Path) -> Self {
         let place = tempfile::tempdir().unwrap();
         let control = place.path().join("control");
         let listener = UnixListener::bind(&control).unwrap();
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "listener::tests::helper::other_process", "--nocapture"])
+            .args(["--exact", "listener::tests::other_process::its_program", "--nocapture"])
             .env(VARIABLE, format!("{}:{}", socket.display(), control.display()))
             .stdout(std::process::Stdio::null())
             .spawn()
@@ -60,7 +60,7 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
+impl Drop for OtherProcess {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
@@ -85,7 +85,7 @@ fn receive(control: &UnixStream) -> OwnedFd {
 /// Not a test of its own: what the other process runs.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how the test talks to its other process")]
-fn other_process() {
+fn its_program() {
     let Ok(paths) = std::env::var(VARIABLE) else { return };
     let (socket, control) = paths.split_once(':').unwrap();
     let connection = UnixStream::connect(socket).unwrap();
