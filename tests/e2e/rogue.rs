@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
+#[derive(Clone)]
 pub(crate) struct Rogue(NodeServiceClient<Channel>);
 
 impl Rogue {
@@ -40,7 +41,7 @@ impl Rogue {
         Self(NodeServiceClient::new(channel.connect_with_connector(Connector::new(tls)).await.unwrap()))
     }
 
-    /// The entries that the issuer gives this node: name, and how it is asked for.
+    /// The entries that the issuer gives this node: path of the SPIFFE ID, and how it is asked for.
     pub(crate) async fn entries(&mut self, rig: &Rig) -> BTreeMap<String, Subject> {
         loop {
             match self.snapshot(rig).await {
@@ -58,7 +59,7 @@ impl Rogue {
             if let Some(sync_response::Message::Snapshot(part)) = answers.message().await?.unwrap().message {
                 entries.extend(part.entries.into_iter().map(|entry| {
                     let subject = Subject { entry_uid: entry.uid, issuance: entry.issuance, ..Subject::default() };
-                    (entry.spiffe_id.rsplit('/').next().unwrap().to_owned(), subject)
+                    (entry.spiffe_id.splitn(4, '/').last().unwrap().to_owned(), subject)
                 }));
                 if part.done {
                     return Ok(entries);

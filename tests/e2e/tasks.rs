@@ -1,5 +1,7 @@
 //! Tasks through real daemons: begun, handed on, verified, and dead with the one at the top.
 
+/// What may be handed on, by pairs.
+mod attenuation;
 /// What services are told.
 mod feed;
 

@@ -59,7 +59,7 @@ pub struct Wish<'a> {
 pub struct Link {
     /// How many delegations lie above it.
     pub hop: u8,
-    /// How many may.
+    /// How many may: no fewer than lie there already.
     pub max_hops: u8,
 }
 
@@ -105,14 +105,15 @@ impl From<AttenuationError> for Refusal {
 /// The first rule that failed.
 pub fn attenuate(parent: &Parent<'_>, wish: &Wish<'_>, now: Timestamp) -> Result<Link, AttenuationError> {
     let rule = |holds: bool, reason| if holds { Ok(()) } else { Err(AttenuationError(reason)) };
-    let link = Link { hop: parent.hop.saturating_add(1), max_hops: wish.max_hops.unwrap_or(parent.max_hops) };
+    let hop = parent.hop.saturating_add(1);
+    let link = Link { hop, max_hops: wish.max_hops.unwrap_or(parent.max_hops).max(hop) };
     let delegable = parent.grant.delegable();
     let may_act = |who: &BTreeSet<SpiffeId>| who.contains(&wish.caller.spiffe_id);
 
     rule(wish.deadline <= parent.deadline, Reason::DeadlineExceedsParent)?;
     rule(parent.state == TaskState::Open && now < parent.deadline, Reason::ParentNotOpen)?;
     rule(parent.hop < u8::MAX && link.hop <= parent.max_hops, Reason::TooDeep)?;
-    rule(link.max_hops <= parent.max_hops, Reason::HopsExceedParent)?;
+    rule(wish.max_hops.is_none_or(|asked| asked <= parent.max_hops), Reason::HopsExceedParent)?;
     rule(wish.grant.scope().is_subset(parent.grant.scope()), Reason::ScopeExceedsParent)?;
     rule(wish.grant.details_are_within(parent.grant), Reason::DetailExceedsParent)?;
     rule(
