@@ -1,6 +1,17 @@
 //! The examples, run as they are: each a process with an identity of its own, against a real issuer and a real node agent.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "a test root")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test root"
+)]
+
+/// Many agents, one piece of work.
+mod tree;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
