@@ -61,7 +61,7 @@ pub use key::KeyHandle;
 pub use keyring::{Keyring, Roster, View};
 pub use kind::{AuthorityId, Kind, subject_key_id};
 pub use leaf::{LeafPlan, LeafSigner, SignedX509, X509Intermediate};
-pub use notice::{Notice, SecurityEvent, StatusList};
+pub use notice::{Notice, SecurityEvent, StatusList, Transaction};
 pub use rotation::{Place, Rotation, Stored, open};
 pub use schedule::{Problem, Settings};
 pub use slot::{Active, Facts, Prepared, Retired, Retiring, Revoked, Slot, Tainted, state};

@@ -14,7 +14,7 @@ use super::due::Acknowledgements;
 use super::keyring::{Keyring, Roster, View};
 use super::kind::Kind;
 use super::leaf::{LeafPlan, SignedX509, X509Intermediate};
-use super::notice::{SecurityEvent, StatusList};
+use super::notice::{SecurityEvent, StatusList, Transaction};
 use super::schedule::Settings;
 use super::slot::Active;
 use super::task::{SignedTask, Task, TaskPlan};
@@ -51,6 +51,8 @@ pub struct Snapshot {
     status_list_keys: Vec<PublicKey>,
     security_event: Active<SecurityEvent>,
     security_event_keys: Vec<PublicKey>,
+    transaction: Active<Transaction>,
+    transaction_keys: Vec<PublicKey>,
     root: Facts,
     bundle: OwnBundle,
     denied: Vec<AuthorityId>,
@@ -276,7 +278,8 @@ impl Snapshot {
         wit: bool,
     ) -> Result<Self, AuthorityError> {
         let [roots, intermediates, jwt] = [keyring.roots.facts(), keyring.intermediates.facts(), keyring.jwt.facts()];
-        let notices = [keyring.status_lists.facts(), keyring.security_events.facts()].concat();
+        let notices =
+            [keyring.status_lists.facts(), keyring.security_events.facts(), keyring.transactions.facts()].concat();
         let tokens = [jwt, keyring.wit.facts(), keyring.task.facts(), notices].concat();
         let own_keys = [roots, intermediates.clone(), tokens].concat();
         let denied_roots: Vec<_> = keyring.roots.denied().collect();
@@ -290,6 +293,7 @@ impl Snapshot {
         denied.extend(keyring.task.denied().map(|facts| facts.id.clone()));
         denied.extend(keyring.status_lists.denied().map(|facts| facts.id.clone()));
         denied.extend(keyring.security_events.denied().map(|facts| facts.id.clone()));
+        denied.extend(keyring.transactions.denied().map(|facts| facts.id.clone()));
         denied.sort();
         denied.dedup();
         Ok(Self {
@@ -302,6 +306,8 @@ impl Snapshot {
             status_list_keys: published(&keyring.status_lists),
             security_event: keyring.active::<SecurityEvent>()?.draft(),
             security_event_keys: published(&keyring.security_events),
+            transaction: keyring.active::<Transaction>()?.draft(),
+            transaction_keys: published(&keyring.transactions),
             root: keyring.active::<X509Root>()?.facts().clone(),
             bundle: bundle.clone(),
             denied,
@@ -363,6 +369,18 @@ impl Snapshot {
     #[must_use]
     pub fn security_event_keys(&self) -> &[PublicKey] {
         &self.security_event_keys
+    }
+
+    /// The key that signs transaction tokens.
+    #[must_use]
+    pub fn transaction(&self) -> &Active<Transaction> {
+        &self.transaction
+    }
+
+    /// The keys that verify transaction tokens.
+    #[must_use]
+    pub fn transaction_keys(&self) -> &[PublicKey] {
+        &self.transaction_keys
     }
 
     /// The active root's certificate, DER: the last of the chain that the issuer presents at first contact.

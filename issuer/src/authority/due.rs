@@ -96,6 +96,7 @@ impl Keyring {
         self.task.due(settings, moment, nodes, &mut agenda);
         self.status_lists.due(settings, moment, nodes, &mut agenda);
         self.security_events.due(settings, moment, nodes, &mut agenda);
+        self.transactions.due(settings, moment, nodes, &mut agenda);
         self.roots.ends(moment, &mut agenda);
         self.intermediates.ends(moment, &mut agenda);
         self.jwt.ends(moment, &mut agenda);
@@ -103,6 +104,7 @@ impl Keyring {
         self.task.ends(moment, &mut agenda);
         self.status_lists.ends(moment, &mut agenda);
         self.security_events.ends(moment, &mut agenda);
+        self.transactions.ends(moment, &mut agenda);
         agenda
     }
 

@@ -5,7 +5,7 @@ use mayfly_sdk::{Revision, SpiffeId, Timestamp};
 use super::certificate::{X509Root, check_authority};
 use super::kind::Kind;
 use super::leaf::X509Intermediate;
-use super::notice::{SecurityEvent, StatusList};
+use super::notice::{SecurityEvent, StatusList, Transaction};
 use super::row::StoredSlot;
 use super::slot::{Active, Prepared, Retired, Retiring, Revoked, Slot, Tainted};
 use super::task::Task;
@@ -47,6 +47,10 @@ macro_rules! of_kind {
                 type $K = $crate::authority::notice::SecurityEvent;
                 $body
             }
+            $crate::store::SlotKind::Transaction => {
+                type $K = $crate::authority::notice::Transaction;
+                $body
+            }
         }
     };
 }
@@ -75,6 +79,7 @@ pub struct Keyring {
     pub(super) task: Roster<Task>,
     pub(super) status_lists: Roster<StatusList>,
     pub(super) security_events: Roster<SecurityEvent>,
+    pub(super) transactions: Roster<Transaction>,
 }
 
 /// An authority as people see it.
@@ -138,6 +143,7 @@ impl Keyring {
             task: self.task.draft(),
             status_lists: self.status_lists.draft(),
             security_events: self.security_events.draft(),
+            transactions: self.transactions.draft(),
         }
     }
 
@@ -149,6 +155,7 @@ impl Keyring {
         self.task.prepared.iter_mut().for_each(|slot| slot.publish(revision));
         self.status_lists.prepared.iter_mut().for_each(|slot| slot.publish(revision));
         self.security_events.prepared.iter_mut().for_each(|slot| slot.publish(revision));
+        self.transactions.prepared.iter_mut().for_each(|slot| slot.publish(revision));
     }
 
     /// The active key of a kind.
@@ -171,7 +178,7 @@ impl Keyring {
 
     /// Every authority, roots first, each kind from the newest to the oldest.
     pub(super) fn views(&self) -> Vec<View> {
-        let notices = [self.status_lists.views(), self.security_events.views()].concat();
+        let notices = [self.status_lists.views(), self.security_events.views(), self.transactions.views()].concat();
         let tokens = [self.jwt.views(), self.wit.views(), self.task.views(), notices].concat();
         [self.roots.views(), self.intermediates.views(), tokens].concat()
     }

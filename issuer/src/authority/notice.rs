@@ -1,4 +1,5 @@
-//! What the issuer says about tasks to whoever verifies their tokens: status lists and security events, each signed by keys of its own.
+//! What the issuer says about tasks beside their tokens: status lists, security events and transaction tokens, each signed by keys of
+//! its own.
 
 use bytes::Bytes;
 use mayfly_sdk::{PrivateKey, PublicKey, jwk};
@@ -19,6 +20,10 @@ pub enum StatusList {}
 #[derive(Debug)]
 pub enum SecurityEvent {}
 
+/// Signs transaction tokens (draft-ietf-oauth-transaction-tokens-10); shared by all issuers of the trust domain.
+#[derive(Debug)]
+pub enum Transaction {}
+
 /// A kind of notice.
 pub trait Notice: Kind<Signer = TokenSigner> {
     /// The `typ` of its tokens.
@@ -31,6 +36,10 @@ impl Notice for StatusList {
 
 impl Notice for SecurityEvent {
     const TYP: &'static str = "secevent+jwt";
+}
+
+impl Notice for Transaction {
+    const TYP: &'static str = "txntoken+jwt";
 }
 
 impl<K: Notice> Active<K> {
@@ -79,3 +88,4 @@ macro_rules! notice {
 
 notice!(StatusList, status_lists);
 notice!(SecurityEvent, security_events);
+notice!(Transaction, transactions);

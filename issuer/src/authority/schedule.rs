@@ -169,7 +169,7 @@ impl Settings {
             SlotKind::X509Intermediate => self.intermediate_life.min(THIRD.of(self.root_life)),
             SlotKind::Jwt => self.jwt_life,
             SlotKind::Wit => self.wit_life,
-            SlotKind::Task | SlotKind::StatusList | SlotKind::SecurityEvent => self.task_life,
+            SlotKind::Task | SlotKind::StatusList | SlotKind::SecurityEvent | SlotKind::Transaction => self.task_life,
         }
     }
 
@@ -179,7 +179,7 @@ impl Settings {
             SlotKind::X509Root | SlotKind::X509Intermediate => self.x509_key,
             SlotKind::Jwt => self.jwt_key,
             SlotKind::Wit => self.wit_key,
-            SlotKind::Task | SlotKind::StatusList | SlotKind::SecurityEvent => self.task_key,
+            SlotKind::Task | SlotKind::StatusList | SlotKind::SecurityEvent | SlotKind::Transaction => self.task_key,
         }
     }
 

@@ -109,6 +109,8 @@ kinds! {
     TaskAbandoned = 167, "task_abandoned";
     /// An administrator ended a task.
     TaskRevoked = 168, "task_revoked";
+    /// A transaction token was signed for a service that was shown a task token.
+    TransactionTokenIssued = 169, "transaction_token_issued";
 }
 
 impl Kind {

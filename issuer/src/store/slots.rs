@@ -57,6 +57,8 @@ stored_as_text! {
         StatusList = "status_list",
         /// Security event tokens; in no bundle.
         SecurityEvent = "security_event",
+        /// Transaction tokens; in no bundle.
+        Transaction = "transaction",
     }
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! https://HOST/svid   JWT-SVIDs    OpenID discovery, appended:     /svid/.well-known/openid-configuration
 //! https://HOST/task   task tokens  RFC 8414 metadata, inserted:    /.well-known/oauth-authorization-server/task
-//!                                  status lists, security events:  /status/jwks.json, /events/jwks.json
+//!                                  what else is said of tasks:     /status/jwks.json, /events/jwks.json, /txn/jwks.json
 //! ```
 
 use mayfly_sdk::{PublicKey, Revision, json::Object, jwk, jws::JwsAlgorithm};
@@ -20,6 +20,7 @@ const TASK_METADATA: &str = "/.well-known/oauth-authorization-server/task";
 const TASK_KEYS: &str = "/task/jwks.json";
 const STATUS_KEYS: &str = "/status/jwks.json";
 const EVENT_KEYS: &str = "/events/jwks.json";
+const TRANSACTION_KEYS: &str = "/txn/jwks.json";
 
 /// The documents, made once for each change of the keys.
 pub(super) struct Discovery {
@@ -39,6 +40,7 @@ struct Made {
     task_keys: Document,
     status_keys: Document,
     event_keys: Document,
+    transaction_keys: Document,
 }
 
 impl std::fmt::Debug for Discovery {
@@ -62,6 +64,7 @@ impl Discovery {
             TASK_KEYS => |made| made.task_keys,
             STATUS_KEYS => |made| made.status_keys,
             EVENT_KEYS => |made| made.event_keys,
+            TRANSACTION_KEYS => |made| made.transaction_keys,
             _ => return None,
         };
         let snapshot = self.authorities.snapshot();
@@ -92,6 +95,7 @@ impl Discovery {
             task_keys: document(&jwk::signing_set(snapshot.task_keys())),
             status_keys: document(&jwk::signing_set(snapshot.status_list_keys())),
             event_keys: document(&jwk::signing_set(snapshot.security_event_keys())),
+            transaction_keys: document(&jwk::signing_set(snapshot.transaction_keys())),
         }
     }
 }
@@ -108,6 +112,7 @@ impl Discovery {
             "authorization_details_types_supported": ["mcp_tool", "resource"],
             "status_list_jwks_uri": format!("{url}{STATUS_KEYS}"),
             "security_event_jwks_uri": format!("{url}{EVENT_KEYS}"),
+            "transaction_token_jwks_uri": format!("{url}{TRANSACTION_KEYS}"),
         }));
         if let Some(mtls) = &self.mtls_url {
             let endpoints = members(json!({

@@ -18,6 +18,7 @@ mod form;
 mod introspect;
 mod revoke;
 mod token;
+mod transaction;
 
 use std::{collections::HashMap, sync::Arc};
 

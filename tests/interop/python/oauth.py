@@ -1,5 +1,6 @@
 """OAuth clients that know nothing of Mayfly: Authlib obtains task tokens with an X.509-SVID as client certificate, hands them on,
-has them introspected and revokes them; PyJWT verifies them, status lists and security events by the published keys.
+has them introspected and revokes them, and a service makes transaction tokens of them; PyJWT verifies them, status lists and security
+events by the published keys.
 
 usage: oauth.py IP URL ANCHORS.pem SVIDS AUDIENCE (see workloads.py). Prints one JSON object.
 """
@@ -18,6 +19,7 @@ from workloads import Place, Workload
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+TXN_TOKEN = "urn:ietf:params:oauth:token-type:txn_token"
 
 
 def refused(action) -> str:
@@ -68,11 +70,52 @@ def told(stream, count: int, keys: Keys, url: str, audience: str) -> dict:
     raise SystemExit("the feed ended")
 
 
+def exchanged(who: Workload, endpoint: str, trust_domain: str, shown: str, **more) -> dict:
+    """A transaction token for a token that somebody was shown."""
+    wish = {"requested_token_type": TXN_TOKEN, "audience": trust_domain, "scope": "read", "subject_token_type": ACCESS_TOKEN, "subject_token": shown}
+    return who.fetch_token(endpoint, grant_type=EXCHANGE, **(wish | more))
+
+
+def transactions(place: Place, files: Workload, reader: Workload, planner: Workload, child: str, found: dict) -> dict:
+    """What a service passes on of the child's token, and what becomes of everything else that is asked for."""
+    endpoint, trust_domain = place.endpoint("token"), urlsplit(files.client_id).netloc
+    keys = Keys(place.url, found["transaction_token_jwks_uri"], place.anchors)
+    context = {"request_context": json.dumps({"req_ip": "69.151.72.123"}), "request_details": json.dumps({"page": 7})}
+    answer = exchanged(files, endpoint, trust_domain, child, **context)
+    claims = keys.claims(answer["access_token"], "txntoken+jwt", issuer=f"{place.url}/txn", audience=trust_domain, options={"require": ["exp", "iat", "txn", "sub"]})
+    of_child = jwt.decode(child, options={"verify_signature": False})
+    assert claims["exp"] <= of_child["exp"] and claims["status"] == of_child["status"], claims
+    own = exchanged(reader, endpoint, trust_domain, child)
+    transaction = answer["access_token"]
+    part = {"resource": of_child["aud"], "scope": "read", "task_purpose": "a part", "subject_token_type": ACCESS_TOKEN}
+
+    def without(**more) -> str:
+        return refused(lambda: exchanged(files, endpoint, trust_domain, child, **more))
+
+    return {
+        "answer": {name: answer[name] for name in ("token_type", "issued_token_type")},
+        "claims": claims,
+        "own_requester": jwt.decode(own["access_token"], options={"verify_signature": False})["req_wl"],
+        "introspected": files.introspect_token(place.endpoint("introspection"), token=transaction).json(),
+        "refused": {
+            "wider": without(scope="read list"),
+            "elsewhere": without(audience="elsewhere.example"),
+            "no_object": without(request_context="[1]"),
+            "much": without(request_details=json.dumps({"x": "y" * 3000})),
+            "of_another": refused(lambda: exchanged(planner, endpoint, trust_domain, child)),
+            "again": refused(lambda: exchanged(files, endpoint, trust_domain, transaction)),
+            "as_access": refused(lambda: reader.fetch_token(endpoint, grant_type=EXCHANGE, subject_token=transaction, **part)),
+        },
+    }
+
+
 def main() -> None:
     place, audience = Place(sys.argv[1:5]), sys.argv[5]
     url, anchors, found = place.url, place.anchors, place.metadata
-    task_keys, status_keys, event_keys = (Keys(url, found[name], anchors) for name in ("jwks_uri", "status_list_jwks_uri", "security_event_jwks_uri"))
-    assert not task_keys.keys.keys() & (status_keys.keys.keys() | event_keys.keys.keys()), "a key for two uses"
+    names = ("jwks_uri", "status_list_jwks_uri", "security_event_jwks_uri", "transaction_token_jwks_uri")
+    task_keys, status_keys, event_keys, _ = sets = [Keys(url, found[name], anchors) for name in names]
+    kids = [kid for keys in sets for kid in keys.keys]
+    assert len(kids) == len(set(kids)), "a key for two uses"
     token, introspection, revocation = (place.endpoint(which) for which in ("token", "introspection", "revocation"))
     planner, reader, files = (place.workload(name) for name in ("planner", "reader", "files"))
     wish = {"resource": audience, "scope": "list read", "task_purpose": "a report", "task_delegable": audience}
@@ -124,6 +167,7 @@ def main() -> None:
     feed_for_others = requests.get(events, params={"audience": audience}, verify=anchors, cert=reader.cert, timeout=20)
     report["refused"]["feed_for_others"] = feed_for_others.json()["reason"]
 
+    report["transactions"] = transactions(place, files, reader, planner, child["access_token"], found)
     assert planner.revoke_token(revocation, token=root["access_token"]).status_code == 200
     begun = time.monotonic()
     report["told"] = told(feed, 2, event_keys, url, audience)
@@ -132,6 +176,7 @@ def main() -> None:
     report["listed_after_s"] = time.monotonic() - begun
     report["after"] = [introspected(files, which) for which in (root, child)]
     report["refused"]["closed"] = refused(lambda: reader.fetch_token(token, grant_type=EXCHANGE, subject_token=root["access_token"], **part))
+    report["refused"]["closed_transaction"] = refused(lambda: exchanged(files, token, urlsplit(files.client_id).netloc, child["access_token"]))
     assert planner.revoke_token(revocation, token="no token at all").status_code == 200
     print(json.dumps(report))
 

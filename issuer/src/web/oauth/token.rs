@@ -1,4 +1,5 @@
-//! The token endpoint: a task of the client's own, a part of another one's, or a further token of one that is open.
+//! The token endpoint: a task of the client's own, a part of another one's, or a further token of one that is open; and what services pass
+//! on in place of a token that they were shown.
 
 use axum::{
     body::Bytes,
@@ -10,7 +11,7 @@ use mayfly_sdk::task::Binding;
 use mayfly_sdk::{Reason, Refusal, Serial, Ttl};
 use serde_json::{Value, json};
 
-use super::{Call, client::Client, error::OAuthError, form::Form};
+use super::{Call, client::Client, error::OAuthError, form::Form, transaction};
 use crate::{
     ledger::RequestId,
     mint::{BeginTask, Begun, RenewTask, Request, ShownKey},
@@ -25,31 +26,50 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// RFC 6749 4.4 and RFC 8693.
 pub(super) async fn answer(State(call): State<Call>, headers: HeaderMap, body: Bytes) -> Result<Response, OAuthError> {
     let request_id = *Serial::generate(call.oauth.minter.directory.clock().now_ms())?.as_bytes();
-    let begun = token(&call, request_id, &headers, &body).await.map_err(OAuthError::of(request_id))?;
-    call.oauth.metrics.issued("task");
-    Ok(super::json(StatusCode::OK, &issued(&begun, call.oauth.minter.directory.clock().now())))
+    let (kind, answer) = token(&call, request_id, &headers, &body).await.map_err(OAuthError::of(request_id))?;
+    call.oauth.metrics.issued(kind);
+    Ok(super::json(StatusCode::OK, &answer))
 }
 
-async fn token(call: &Call, request_id: RequestId, headers: &HeaderMap, body: &[u8]) -> Result<Begun, Refusal> {
+/// What is issued, by its name in metrics, and the answer that carries it.
+async fn token(
+    call: &Call,
+    request_id: RequestId,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(&'static str, Value), Refusal> {
     let client = call.client().await?;
-    client.actor()?;
     let form = Form::read(headers, body)?;
     let wrong = |what: &str| Refusal::new(Reason::InvalidArgument, what);
     if form.get("client_id").is_some_and(|id| id != client.peer.spiffe_id().as_str()) {
         return Err(wrong("client_id is the SPIFFE ID of the client certificate"));
     }
-    if form.get("requested_token_type").is_some_and(|kind| ![ACCESS_TOKEN, JWT].contains(&kind)) {
-        return Err(wrong("only access tokens are issued here"));
-    }
     if form.get("actor_token").is_some() {
         return Err(wrong("the actor is the client, by its certificate; an actor_token is not taken"));
     }
+    match form.get("requested_token_type") {
+        None | Some(ACCESS_TOKEN | JWT) => {
+            let begun = access_token(call, &client, &form, request_id).await?;
+            Ok(("task", issued(&begun, call.oauth.minter.directory.clock().now())))
+        }
+        Some(transaction::TOKEN_TYPE) => {
+            if form.required("grant_type")? != TOKEN_EXCHANGE {
+                return Err(Refusal::new(Reason::Unimplemented, "a transaction token is had by token-exchange"));
+            }
+            of_access_token(&form)?;
+            Ok(("transaction", transaction::issue(call, &client, &form, request_id).await?))
+        }
+        Some(_) => Err(wrong("access tokens and transaction tokens are issued here, and no others")),
+    }
+}
+
+async fn access_token(call: &Call, client: &Client, form: &Form, request_id: RequestId) -> Result<Begun, Refusal> {
+    client.actor()?;
+    let wrong = |what: &str| Refusal::new(Reason::InvalidArgument, what);
     let parent_token = match form.required("grant_type")? {
         CLIENT_CREDENTIALS => None,
         TOKEN_EXCHANGE => {
-            if ![ACCESS_TOKEN, JWT].contains(&form.required("subject_token_type")?) {
-                return Err(wrong("the subject_token_type is that of an access token"));
-            }
+            of_access_token(form)?;
             Some(form.required("subject_token")?.to_owned())
         }
         _ => return Err(Refusal::new(Reason::Unimplemented, "grant_type is client_credentials or token-exchange")),
@@ -59,20 +79,31 @@ async fn token(call: &Call, request_id: RequestId, headers: &HeaderMap, body: &[
         Some(id) if parent_token.is_none() => {
             let id = id.parse().ok().ok_or_else(|| wrong("task_id is 32 hexadecimal digits"))?;
             let wanted = RenewTask { id, svid: ShownKey::Peer(client.peer.clone()) };
-            minter.renew_task(&client.node, request(&client, request_id, wanted)).await
+            minter.renew_task(&client.node, request(client, request_id, wanted)).await
         }
         Some(_) => Err(wrong("task_id is of a task that is open; a part of another task is a task of its own")),
         None => {
-            let wanted = begin(&form, &client, parent_token)?;
-            minter.begin_task(&client.node, request(&client, request_id, wanted)).await
+            let wanted = begin(form, client, parent_token)?;
+            minter.begin_task(&client.node, request(client, request_id, wanted)).await
         }
     }
 }
 
+/// The subject of an exchange is a task token.
+fn of_access_token(form: &Form) -> Result<(), Refusal> {
+    if [ACCESS_TOKEN, JWT].contains(&form.required("subject_token_type")?) {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::InvalidArgument, "the subject_token_type is that of an access token"))
+}
+
+/// The elements of a list that is written with spaces.
+pub(super) fn words(list: &str) -> Vec<String> {
+    list.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 fn begin(form: &Form, client: &Client, parent_token: Option<String>) -> Result<BeginTask, Refusal> {
-    let words = |name: &str| -> Vec<String> {
-        form.get(name).unwrap_or_default().split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
+    let words = |name: &str| words(form.get(name).unwrap_or_default());
     if form.get("audience").is_some() {
         return Err(Refusal::new(Reason::InvalidArgument, "name the resource (RFC 8707) in place of an audience"));
     }

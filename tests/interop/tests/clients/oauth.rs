@@ -110,7 +110,29 @@ fn authlib_obtains_hands_on_introspects_and_revokes_task_tokens_with_svids_alone
         "wider": "invalid_scope", "elsewhere": "invalid_scope", "actor_token": "invalid_request", "another_client_id": "invalid_request",
         "no_part_of_it": "insufficient_attestation", "another_grant": "unsupported_grant_type", "another_task": "task_closed",
         "revoked_by_another": "unauthorized_client", "twice": "invalid_request", "large": 413, "closed": "task_closed",
-        "feed_for_others": "audience_not_served",
+        "feed_for_others": "audience_not_served", "closed_transaction": "task_closed",
     });
     assert_eq!(report["refused"], refused);
+
+    // What a service passes on within the trust domain: on whose behalf, by whom, at whose request; it lets nobody in.
+    let passed_on = &report["transactions"];
+    assert_eq!(
+        passed_on["answer"],
+        json!({"token_type": "N_A", "issued_token_type": "urn:ietf:params:oauth:token-type:txn_token"})
+    );
+    let claims = &passed_on["claims"];
+    assert_eq!((&claims["sub"], &claims["act"]["sub"]), (&id("planner"), &id("reader")), "{claims}");
+    assert_eq!((&claims["act"]["act"]["sub"], &claims["req_wl"]), (&id("planner"), &id("files")), "{claims}");
+    assert_eq!((&claims["txn"], &claims["tctx"]["task"]), (&report["root"]["task"]["id"], &report["child"]["id"]));
+    assert_eq!((&claims["scope"], &claims["rctx"]["resource"]), (&json!("read"), &json!(AUDIENCE)));
+    assert_eq!(claims["tctx"]["requested"], json!({"page": 7}));
+    assert_eq!(claims["rctx"]["requested"], json!({"req_ip": "69.151.72.123"}));
+    assert_eq!((&passed_on["own_requester"], &passed_on["introspected"]), (&id("reader"), &inactive));
+    let refused = json!({
+        "wider": "invalid_scope", "elsewhere": "invalid_request", "no_object": "invalid_request", "much": "invalid_request",
+        "of_another": "invalid_request", "again": "invalid_request", "as_access": "invalid_request",
+    });
+    assert_eq!(passed_on["refused"], refused);
+    let ledger = text(&rig.run(&["ledger", "tail", "-n", "200"]));
+    assert_eq!(ledger.matches("transaction_token_issued").count(), 2, "{ledger}");
 }
