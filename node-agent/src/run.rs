@@ -135,13 +135,14 @@ impl Components {
             Link::new(link_settings(&config, boot), directory, held, streams.clone(), ends, task_news, clock.clone())?;
         let most_jwt_svids = usize::try_from(config.limits.jwt_svids).unwrap_or(usize::MAX);
         let (identities, minters) = Identities::new(&config.trust_domain, &view, most_jwt_svids, soonest_end, &clock);
-        let (tasks, keeper) = Tasks::new(&view, &identities, news, &clock);
+        let (tasks, keeper) = Tasks::new(&view, &identities, &instances, news, &clock);
         let subject = warm::Subject {
             trust_domain: config.trust_domain.clone(),
             link: view.clone(),
             identities: identities.clone(),
             instances: Arc::clone(&instances),
             served: served.clone(),
+            tasks: tasks.clone(),
             clock: clock.clone(),
         };
         if let Some(kept) = kept {

@@ -13,12 +13,14 @@
 //! - A detached task outlives the instance that began it: its SVID goes on being renewed here until the task has ended.
 //! - What the issuer says of a task's state counts, and so does what has happened here: a task that has ended never opens again.
 //!
-//! Tasks are not kept over a restart of the agent: it cannot renew the tokens of tasks that were begun before.
+//! - A restart of the agent keeps them ([`KeptTasks`]): those of instances that live go on under their ids, those of others are abandoned.
 
 mod accept;
 mod calls;
 mod held;
 mod keeper;
+mod kept;
+mod news;
 mod renewal;
 
 use std::collections::{HashMap, HashSet};
@@ -28,17 +30,18 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use mayfly_proto::node;
 use mayfly_sdk::task::TaskState;
-use mayfly_sdk::{Clock, InstanceId, Reason, Refusal, Retry};
+use mayfly_sdk::{Clock, InstanceId, Reason, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
 pub(crate) use self::held::{HeldTask, Owner, Standing};
 pub(crate) use self::keeper::Keeper;
+pub(crate) use self::kept::KeptTasks;
 use crate::holdings::Holdings;
 use crate::identity::{Held, Identities, Lease, MintCounters, X509};
 use crate::link::{LinkStatus, LinkView, NodeClient, TaskNews};
-use crate::workload::HeldProcess;
+use crate::workload::{HeldProcess, Instances};
 
 /// What this agent says of itself, and what an entry may require.
 pub(crate) const FEATURE: &str = "tasks";
@@ -68,9 +71,11 @@ struct Shared {
     holdings: watch::Receiver<Holdings>,
     status: watch::Receiver<LinkStatus>,
     identities: Identities,
+    instances: Arc<Instances>,
     turns: Semaphore,
     counters: MintCounters,
     jobs: mpsc::UnboundedSender<Job>,
+    changes: watch::Sender<()>,
     clock: Clock,
 }
 
@@ -83,6 +88,10 @@ struct Table {
     early: HashMap<String, TaskState>,
     /// Instances that have ended, and whose detached tasks have not.
     survived: HashSet<InstanceId>,
+    /// Tasks that are not held here, of instances that live.
+    others: HashMap<String, InstanceId>,
+    /// Tasks that are not held here, and of whose end the issuer is being told.
+    abandoning: HashSet<String>,
 }
 
 /// What a begin needs beyond the caller's wish.
@@ -101,6 +110,7 @@ impl Tasks {
     pub(crate) fn new(
         link: &LinkView,
         identities: &Identities,
+        instances: &Arc<Instances>,
         news: mpsc::UnboundedReceiver<TaskNews>,
         clock: &Clock,
     ) -> (Self, Keeper) {
@@ -111,9 +121,11 @@ impl Tasks {
             holdings: link.holdings.clone(),
             status: link.status.clone(),
             identities: identities.clone(),
+            instances: Arc::clone(instances),
             turns: Semaphore::new(MOST_IN_FLIGHT),
             counters: MintCounters::default(),
             jobs: sender,
+            changes: watch::Sender::new(()),
             clock: clock.clone(),
         }));
         let keeper = Keeper::new(tasks.clone(), jobs, news);
@@ -164,12 +176,22 @@ impl Tasks {
             held.set_state(state);
         }
         tracing::info!(task = %held.id(), spiffe_id = held.owner().spiffe_id, "a task was begun");
-        self.job(self.clone().keep(Arc::clone(&held), lease));
+        self.job(self.clone().keep_up(Arc::clone(&held), lease));
+        self.note_change();
         // Its death may have been reported before the task was held.
         if !process.alive() {
             self.instance_ended(held.owner().instance);
         }
         Ok(held)
+    }
+
+    /// Told of each change that a restart would have to keep.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    fn note_change(&self) {
+        self.0.changes.send_replace(());
     }
 
     /// Tokens that were minted, renewed, or refused.
@@ -227,6 +249,7 @@ impl Tasks {
         let (mut abandoned, mut survives) = (Vec::new(), false);
         {
             let mut table = self.0.table.lock();
+            self.abandon_others(&mut table, instance);
             let open = table.held.values().filter(|task| task.owner().instance == instance && !task.state().is_final());
             for task in open {
                 if task.owner().detached {
@@ -246,67 +269,6 @@ impl Tasks {
         }
         if !survives {
             self.0.identities.forget_instance(instance);
-        }
-    }
-
-    /// Takes what the issuer says of tasks.
-    fn learn(&self, news: TaskNews) {
-        let TaskNews { states, opened } = news;
-        let mut table = self.0.table.lock();
-        let mut listed = HashSet::with_capacity(states.states.len());
-        let mut suspended = Vec::new();
-        for node::TaskStateChange { id, state } in states.states {
-            let Ok(state) = state.parse::<TaskState>() else {
-                tracing::warn!(task = id, state, "the issuer names a state that this agent does not know");
-                listed.insert(id);
-                continue;
-            };
-            match table.held.get(id.as_str()) {
-                Some(task) => {
-                    task.set_state(state);
-                    if task.state() == TaskState::Suspended {
-                        suspended.push(id.clone());
-                    }
-                }
-                None if table.beginning > 0 && table.early.len() < MOST_EARLY => {
-                    table.early.insert(id.clone(), state);
-                }
-                None => {}
-            }
-            listed.insert(id);
-        }
-        // Perhaps because this node was silent. A task whose instance has ended has ended here too.
-        for ids in suspended.chunks(CONFIRMED_AT_A_TIME) {
-            self.job(self.clone().confirm(ids.to_vec()));
-        }
-        if !states.whole {
-            return;
-        }
-        let now = self.0.clock.monotonic();
-        // What was begun after the stream was opened need not be in what it began with.
-        let gone = |task: &&Arc<HeldTask>| task.begun() < opened && !listed.contains(task.id().as_ref());
-        for task in table.held.values().filter(gone) {
-            // How it ended was said while this agent did not hear it.
-            task.set_state(if task.deadline() <= now { TaskState::Expired } else { TaskState::Revoked });
-        }
-    }
-
-    /// Tells the issuer that the instances of these tasks live. Where it does not hear it, it names the tasks again on the next
-    /// stream.
-    async fn confirm(self, ids: Vec<String>) {
-        let mut pause = CONFIRM_AGAIN;
-        for _ in 0..CONFIRM_TIMES {
-            match self.confirm_tasks(ids.clone()).await {
-                Ok(()) => return,
-                Err(status) if Refusal::from_status(&status).reason.retry() == Retry::No => {
-                    return tracing::warn!(
-                        what = status.message(),
-                        "the issuer was not told that suspended tasks live"
-                    );
-                }
-                Err(_later) => tokio::time::sleep(pause).await,
-            }
-            pause *= 2;
         }
     }
 

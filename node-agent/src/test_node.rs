@@ -58,8 +58,8 @@ impl TestNode {
         let (link, view) = Self::link(directory.path(), &issuer, &streams, ends, task_news, &clock);
         let trust_domain = issuer.state.trust_domain.clone();
         let (identities, minters) = Identities::new(&trust_domain, &view, 100, soonest_end, &clock);
-        let (held_tasks, keeper) = Tasks::new(&view, &identities, news, &clock);
         let instances = Arc::new(Instances::new(BootId::current().unwrap()).unwrap());
+        let (held_tasks, keeper) = Tasks::new(&view, &identities, &instances, news, &clock);
         let stop = CancellationToken::new();
         let served = Served::default();
         let subject = warm::Subject {
@@ -68,6 +68,7 @@ impl TestNode {
             identities: identities.clone(),
             instances: Arc::clone(&instances),
             served: served.clone(),
+            tasks: held_tasks.clone(),
             clock: clock.clone(),
         };
         let api = WorkloadApi::new(Shared {

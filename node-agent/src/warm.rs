@@ -1,7 +1,7 @@
-//! What survives a restart of the agent: SVIDs with their keys, tokens, entries, bundles, and which instances were served.
+//! What survives a restart of the agent: SVIDs with their keys, tokens, entries, bundles, which instances were served, and their tasks.
 //!
 //! ```text
-//! changes ─(at most once a second)─> Kept ─seal─> RUNTIME_DIR/warm.sealed      key: kernel keyring, systemd's descriptor store, or a file
+//! changes ─(those of a moment together)─> Kept ─seal─> RUNTIME_DIR/warm.sealed      key: kernel keyring, systemd's descriptor store, or a file
 //!                                    Kept <─open─┘  believed only on the same boot and as the same node
 //! ```
 //!
@@ -31,14 +31,18 @@ use crate::config::WarmRestart;
 use crate::hardening::BootId;
 use crate::identity::Identities;
 use crate::link::LinkView;
+use crate::tasks::Tasks;
 use crate::workload::Instances;
 use crate::workload_api::Served;
 
 pub(crate) use self::key::WarmKey;
 
 const FILE: &str = "warm.sealed";
-/// Changes that come together are written together.
-const TOGETHER: Duration = Duration::from_secs(1);
+/// Changes that come together are written together: writing takes a twentieth of the time at the most, and no change waits longer than a
+/// second. What comes later is lost if the agent is killed.
+const TIMES_OF_WRITING: u32 = 20;
+const LEAST_BETWEEN: Duration = Duration::from_millis(50);
+const MOST_BETWEEN: Duration = Duration::from_secs(1);
 /// The longest file that is read, in bytes.
 const MOST_BYTES: u64 = 256 * 1024 * 1024;
 
@@ -58,6 +62,7 @@ pub(crate) struct Subject {
     pub(crate) identities: Identities,
     pub(crate) instances: Arc<Instances>,
     pub(crate) served: Served,
+    pub(crate) tasks: Tasks,
     pub(crate) clock: Clock,
 }
 
@@ -117,33 +122,47 @@ impl Warm {
         let mut holdings = subject.link.holdings.clone();
         let Identities { x509, jwt, wit } = &subject.identities;
         let (mut x509, mut jwt, mut wit) = (x509.changes(), jwt.changes(), wit.changes());
-        let mut status = subject.link.status.clone();
-        while !stop.is_cancelled() {
+        let (mut status, mut tasks) = (subject.link.status.clone(), subject.tasks.changes());
+        let mut pause = LEAST_BETWEEN;
+        loop {
             tokio::select! {
                 Ok(()) = holdings.changed() => {}
                 Ok(()) = x509.changed() => {}
                 Ok(()) = jwt.changed() => {}
                 Ok(()) = wit.changed() => {}
                 Ok(()) = status.changed() => {}
+                Ok(()) = tasks.changed() => {}
                 () = stop.cancelled() => {}
             }
             // What comes in the meantime is written with it.
-            stop.run_until_cancelled(tokio::time::sleep(TOGETHER)).await;
+            let at_the_end = stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none();
             holdings.mark_unchanged();
             x509.mark_unchanged();
             jwt.mark_unchanged();
             wit.mark_unchanged();
             status.mark_unchanged();
-            let Some(state) = WarmState::of(&subject, &warm.boot) else { continue };
-            let (writer, written) = (Arc::clone(&warm), tokio::task::spawn_blocking);
-            let outcome =
-                written(move || writer.write(&state)).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
-            if let Err(error) = outcome {
-                tracing::warn!(
-                    %error, path = %warm.path.display(), remedy = "make room in the runtime directory, and make it writable for this user",
-                    "the warm state was not written; a restart now would be colder than it need be"
-                );
+            tasks.mark_unchanged();
+            let begun = subject.clock.monotonic();
+            if let Some(state) = WarmState::of(&subject, &warm.boot) {
+                warm.write_aside(state).await;
             }
+            let took = subject.clock.monotonic().saturating_sub(begun);
+            pause = (took * TIMES_OF_WRITING).clamp(LEAST_BETWEEN, MOST_BETWEEN);
+            if at_the_end {
+                return;
+            }
+        }
+    }
+
+    async fn write_aside(self: &Arc<Self>, state: WarmState) {
+        let (writer, written) = (Arc::clone(self), tokio::task::spawn_blocking);
+        let outcome =
+            written(move || writer.write(&state)).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)));
+        if let Err(error) = outcome {
+            tracing::warn!(
+                %error, path = %self.path.display(), remedy = "make room in the runtime directory, and make it writable for this user",
+                "the warm state was not written; a restart now would be colder than it need be"
+            );
         }
     }
 

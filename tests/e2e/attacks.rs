@@ -9,7 +9,7 @@ mod nodes;
 /// Disks, directories and socket paths.
 mod places;
 /// Processes that are no longer who connected.
-mod processes;
+pub(crate) mod processes;
 /// A program that a test puppeteers: it connects, and hands its connection over.
 mod puppet;
 

@@ -15,7 +15,7 @@ use crate::task_rules::{FILES, Node, id, on_runtime, reading, rig};
 
 const AFTER: (&str, &str) = ("tasks.silent_after", "\"2s\"");
 
-fn state(rig: &Rig, id: &str) -> String {
+pub(crate) fn state(rig: &Rig, id: &str) -> String {
     rig.json(&["task", "show", id])["state"].as_str().unwrap().to_owned()
 }
 

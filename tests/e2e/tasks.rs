@@ -4,6 +4,8 @@
 mod attenuation;
 /// What services are told.
 mod feed;
+/// The agent goes, and comes back.
+mod restart;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

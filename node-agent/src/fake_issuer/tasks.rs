@@ -127,6 +127,20 @@ impl State {
         Ok(node::CheckTaskResponse { claims: serde_json::Value::Object(claims).to_string() })
     }
 
+    /// A task like this one, which its instance or another has begun without the node; every node is told. Its id.
+    pub(crate) fn begun_elsewhere(&self, like: &str, instance: InstanceId, detached: bool) -> String {
+        let id = Serial::generate(self.clock.now_ms()).unwrap().to_string();
+        {
+            let mut tasks = self.tasks.lock();
+            let like = &tasks.tasks[like];
+            let holder = Actor { instance, ..like.chain[0].clone() };
+            let task = node::Task { id: id.clone(), state: "open".to_owned(), detached, ..like.task.clone() };
+            tasks.tasks.insert(id.clone(), FakeTask { task, chain: vec![holder], parent_digest: None });
+        }
+        self.say_states(&[(&id, TaskState::Open)]);
+        id
+    }
+
     /// Changes states, and tells every node.
     pub(crate) fn say_states(&self, states: &[(&str, TaskState)]) {
         let mut tasks = self.tasks.lock();
@@ -135,8 +149,11 @@ impl State {
                 held.task.state = state.to_string();
             }
         }
-        let change =
-            |(id, state): &(&str, TaskState)| node::TaskStateChange { id: (*id).to_owned(), state: state.to_string() };
+        let change = |(id, state): &(&str, TaskState)| node::TaskStateChange {
+            id: (*id).to_owned(),
+            state: state.to_string(),
+            ..tasks.tasks.get(*id).map(FakeTask::change).unwrap_or_default()
+        };
         let states = node::TaskStates { whole: false, states: states.iter().map(change).collect() };
         self.pushes.send(node::SyncResponse { message: Some(Update::Tasks(states)) }).ok();
     }
@@ -145,9 +162,7 @@ impl State {
     pub(super) fn whole_states(&self) -> node::TaskStates {
         let tasks = self.tasks.lock();
         let open = tasks.tasks.values().filter(|held| !held.state().is_final());
-        let change =
-            |held: &FakeTask| node::TaskStateChange { id: held.task.id.clone(), state: held.task.state.clone() };
-        node::TaskStates { whole: true, states: open.map(change).collect() }
+        node::TaskStates { whole: true, states: open.map(FakeTask::change).collect() }
     }
 
     fn actor(&self, holder: Option<&node::Subject>) -> Result<Actor, Status> {
@@ -196,6 +211,15 @@ impl State {
 }
 
 impl FakeTask {
+    fn change(&self) -> node::TaskStateChange {
+        node::TaskStateChange {
+            id: self.task.id.clone(),
+            state: self.task.state.clone(),
+            instance: self.chain.last().unwrap().instance.as_bytes().to_vec().into(),
+            detached: self.task.detached,
+        }
+    }
+
     fn state(&self) -> TaskState {
         self.task.state.parse().unwrap()
     }

@@ -66,11 +66,7 @@ impl Identities {
     /// Every credential that still has something left.
     pub(crate) fn keep(&self, clock: &Clock) -> Vec<Kept> {
         let now = clock.monotonic();
-        let x509 = kept(&self.x509, now, |(), held| Kept {
-            chain: held.credential().certificates(),
-            secret: held.credential().key().clone(),
-            ..Kept::default()
-        });
+        let x509 = kept(&self.x509, now, |(), held| x509_parts(held));
         let jwt = kept(&self.jwt, now, |request: &JwtRequest, held| Kept {
             audience: request.audience().to_vec(),
             secret: Bytes::copy_from_slice(held.credential().expose_token().as_bytes()),
@@ -109,18 +105,50 @@ impl Identities {
                 })?;
                 self.jwt.restore(key, held);
             } else {
-                let (key, held) = restored::<X509>(kept, elapsed, holdings, own, clock, |kept, own| {
-                    let key = PrivateKey::from_pkcs8(&kept.take_secret()).ok()?;
-                    let chain = kept.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-                    let lifetime_s = u32::try_from(kept.lifetime_ms / 1000).ok()?;
-                    Some((X509::restored(chain, key, lifetime_s, own)?, ()))
-                })?;
+                let (key, held) = restored_x509(kept, elapsed, holdings, own, clock)?;
                 self.x509.restore(key, held);
             }
             Some(())
         };
         kept.into_iter().filter_map(restore).count()
     }
+}
+
+impl Kept {
+    /// One X.509-SVID by itself: what a token is bound to, and need not be in a slot any more.
+    pub(crate) fn of_x509(subject: &SubjectKey, held: &Held<X509>, now: Duration) -> Self {
+        one(subject, held, now, x509_parts(held))
+    }
+
+    /// It again, if there is something left of it.
+    pub(crate) fn into_x509(
+        self,
+        elapsed: Duration,
+        holdings: &Holdings,
+        own: &Arc<HeldBundle>,
+        clock: &Clock,
+    ) -> Option<Held<X509>> {
+        restored_x509(self, elapsed, holdings, own, clock).map(|(_, held)| held)
+    }
+}
+
+fn x509_parts(held: &Held<X509>) -> Kept {
+    Kept { chain: held.credential().certificates(), secret: held.credential().key().clone(), ..Kept::default() }
+}
+
+fn restored_x509(
+    kept: Kept,
+    elapsed: Duration,
+    holdings: &Holdings,
+    own: &Arc<HeldBundle>,
+    clock: &Clock,
+) -> Option<(SlotKey<X509>, Held<X509>)> {
+    restored::<X509>(kept, elapsed, holdings, own, clock, |kept, own| {
+        let key = PrivateKey::from_pkcs8(&kept.take_secret()).ok()?;
+        let chain = kept.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+        let lifetime_s = u32::try_from(kept.lifetime_ms / 1000).ok()?;
+        Some((X509::restored(chain, key, lifetime_s, own)?, ()))
+    })
 }
 
 fn kept<'a, C: Credential>(
@@ -130,15 +158,19 @@ fn kept<'a, C: Credential>(
 ) -> impl Iterator<Item = Kept> + 'a {
     table.slots().into_iter().filter_map(move |slot| {
         let held = slot.held().filter(|held| held.life().has_left(Duration::ZERO, now))?;
-        Some(Kept {
-            subject: Some(slot.key.subject.to_wire(held.issuance)),
-            lifetime_ms: whole_ms(held.life().lifetime()),
-            remaining_ms: whole_ms(held.life().remaining(now)),
-            renew_in_ms: whole_ms(held.life().renew().saturating_sub(now)),
-            serial: held.accepted.serial.clone(),
-            ..parts(&slot.key.request, &held)
-        })
+        Some(one(&slot.key.subject, &held, now, parts(&slot.key.request, &held)))
     })
+}
+
+fn one<C: Credential>(subject: &SubjectKey, held: &Held<C>, now: Duration, parts: Kept) -> Kept {
+    Kept {
+        subject: Some(subject.to_wire(held.issuance)),
+        lifetime_ms: whole_ms(held.life().lifetime()),
+        remaining_ms: whole_ms(held.life().remaining(now)),
+        renew_in_ms: whole_ms(held.life().renew().saturating_sub(now)),
+        serial: held.accepted.serial.clone(),
+        ..parts
+    }
 }
 
 /// What a kind of credential finds in itself when it is read back, and what was asked for.
@@ -168,7 +200,8 @@ fn restored<C: Credential>(
 }
 
 impl SubjectKey {
-    fn from_wire(wire: &node::Subject) -> Option<Self> {
+    /// The subject that was sent or kept; none if it cannot be read.
+    pub(crate) fn from_wire(wire: &node::Subject) -> Option<Self> {
         let facts = wire.facts.iter().map(|fact| fact.parse::<Selector>()).collect::<Result<Vec<_>, _>>().ok()?;
         let instance = match wire.instance.len() {
             0 => None,

@@ -8,7 +8,7 @@ use mayfly_sdk::{Clock, InstanceId};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::identity::{Held, Life, X509};
+use crate::identity::{Held, Life, SubjectKey, X509};
 
 /// The most, and the part of its life, that a token has left when watchers are told to begin nothing new under it.
 const NO_NEW_WORK: Duration = Duration::from_mins(2);
@@ -20,8 +20,8 @@ pub(crate) struct Owner {
     pub(crate) instance: InstanceId,
     /// The user of that process.
     pub(crate) uid: u32,
-    /// The uid of the entry by which it was begun, and what that one was rendered to.
-    pub(crate) entry: Arc<str>,
+    /// The entry by which it was begun and the facts that it was rendered with, and what it was rendered to.
+    pub(crate) subject: SubjectKey,
     pub(crate) spiffe_id: String,
     /// It lives on when the instance ends, and every process with this identity has a part in it.
     pub(crate) detached: bool,
@@ -40,7 +40,7 @@ pub(crate) struct Bound {
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
     pub(crate) state: TaskState,
-    /// The newest token; none once the task has ended.
+    /// The newest token; none once the task has ended, nor after a restart in which it ended.
     pub(crate) bound: Option<Arc<Bound>>,
     pub(crate) no_new_work: bool,
 }
@@ -73,6 +73,21 @@ impl HeldTask {
         }
     }
 
+    /// One that was begun before a restart, as it stood then; `left`: until its deadline.
+    pub(super) fn restored(
+        owner: Owner,
+        task: node::Task,
+        state: TaskState,
+        bound: Option<Bound>,
+        left: Duration,
+        clock: &Clock,
+    ) -> Self {
+        let now = clock.monotonic();
+        let standing = Standing { state, bound: bound.map(Arc::new), no_new_work: false };
+        let id = task.id.as_str().into();
+        Self { id, owner, task, begun: now, deadline: now + left, standing: watch::Sender::new(standing) }
+    }
+
     pub(crate) fn id(&self) -> &Arc<str> {
         &self.id
     }
@@ -81,7 +96,12 @@ impl HeldTask {
         &self.owner
     }
 
-    /// When the issuer's answer came, on the monotonic clock.
+    /// As the issuer gave it when it was begun.
+    pub(super) fn issued(&self) -> &node::Task {
+        &self.task
+    }
+
+    /// When the issuer's answer came, or it was taken up after a restart, on the monotonic clock.
     pub(super) fn begun(&self) -> Duration {
         self.begun
     }
@@ -164,6 +184,14 @@ impl Bound {
 
     pub(super) fn life(&self) -> &Life {
         &self.life
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) fn expires_at(&self) -> i64 {
+        self.expires_at
     }
 
     pub(crate) fn svid(&self) -> &Held<X509> {

@@ -34,9 +34,10 @@ struct Turn {
 
 impl Tasks {
     /// Renews the token of a task until the task ends, and forgets it then.
-    pub(super) async fn keep(self, task: Arc<HeldTask>, lease: Lease<X509>) {
+    pub(super) async fn keep_up(self, task: Arc<HeldTask>, lease: Lease<X509>) {
         self.keep_open(&task, lease).await;
         tracing::info!(task = %task.id(), state = %task.state(), "a task has ended");
+        self.note_change();
         self.let_go(task.owner());
         tokio::time::sleep(KEEP_ENDED).await;
         self.forget(&task);
@@ -80,7 +81,11 @@ impl Tasks {
 
     /// Whether the token is to be renewed now: it is time, or the certificate that it is bound to was replaced.
     fn is_due(&self, standing: &Standing, lease: &Lease<X509>) -> bool {
-        let Some(bound) = standing.bound.as_ref().filter(|_| standing.state == TaskState::Open) else { return false };
+        if standing.state != TaskState::Open {
+            return false;
+        }
+        // Its token has ended while the agent was down.
+        let Some(bound) = &standing.bound else { return true };
         let replaced = lease.held().is_some_and(|held| held.accepted.serial != bound.svid().accepted.serial);
         replaced || bound.life().must_be_renewed(&self.0.clock)
     }
@@ -94,6 +99,7 @@ impl Tasks {
         tracing::debug!(task = %task.id(), ttl_s = bound.life().lifetime().as_secs(), "a task token was renewed");
         self.0.counters.renewed.inc();
         task.take(bound);
+        self.note_change();
         Ok(())
     }
 
@@ -121,7 +127,7 @@ impl Tasks {
     fn wake_in(&self, task: &HeldTask, standing: &Standing, due: bool, turn: &Turn) -> Duration {
         let now = self.0.clock.monotonic();
         let open = standing.bound.as_ref().filter(|_| standing.state == TaskState::Open);
-        let renew = open.map(|bound| if due { now } else { bound.life().renew() });
+        let renew = if due { Some(now) } else { open.map(|bound| bound.life().renew()) };
         let renew = renew.map(|at| at.max(turn.not_before.unwrap_or_default()));
         let warn = open.filter(|_| !standing.no_new_work).map(|bound| {
             let last_part = bound.life().ends().saturating_sub(last_part(bound.life()));
@@ -135,17 +141,27 @@ impl Tasks {
     /// Tells the issuer that a task's instance has ended, until it has answered or the task's deadline has passed.
     pub(super) async fn abandon(self, task: Arc<HeldTask>) {
         task.set_state(TaskState::Abandoned);
+        self.tell_of_abandoned(task.id(), Some(task.deadline())).await;
+    }
+
+    /// The same for any task of this node, by its id.
+    pub(super) async fn tell_of_abandoned(&self, id: &str, deadline: Option<Duration>) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut issuer = self.0.issuer.clone();
-        while self.0.clock.monotonic() < task.deadline() {
+        while deadline.is_none_or(|deadline| self.0.clock.monotonic() < deadline) {
             issuer.mark_unchanged();
             let ended = {
                 let _turn = self.0.turns.acquire().await;
-                self.end_task(task.id(), TaskOutcome::Abandoned).await
+                self.end_task(id, TaskOutcome::Abandoned).await
             };
             let Err(status) = ended else { return };
             let refusal = Refusal::from_status(&status);
-            tracing::warn!(task = %task.id(), reason = refusal.reason.code(), what = refusal.what, "the issuer does not know yet that a task was abandoned");
+            tracing::warn!(
+                task = id,
+                reason = refusal.reason.code(),
+                what = refusal.what,
+                "the issuer does not know yet that a task was abandoned"
+            );
             if refusal.reason.retry() == Retry::No {
                 return;
             }

@@ -9,6 +9,7 @@ use super::Subject;
 use crate::hardening::BootId;
 use crate::holdings::{Gathering, Holdings};
 use crate::identity::Kept;
+use crate::tasks::KeptTasks;
 use crate::workload::InstanceKey;
 
 const VERSION: u32 = 1;
@@ -35,6 +36,9 @@ pub(super) struct WarmState {
     credentials: Vec<Kept>,
     #[prost(message, repeated, tag = "8")]
     instances: Vec<KeptInstance>,
+    /// None in what a build without it has written, which leaves it where it reads it.
+    #[prost(message, optional, tag = "9")]
+    tasks: Option<KeptTasks>,
 }
 
 /// A running process, and whether it was given anything.
@@ -48,6 +52,9 @@ struct KeptInstance {
     id: Vec<u8>,
     #[prost(bool, tag = "4")]
     served: bool,
+    /// The kernel's own number of the process, where it has one.
+    #[prost(uint64, optional, tag = "5")]
+    number: Option<u64>,
 }
 
 /// What is taken up after a restart.
@@ -57,6 +64,7 @@ pub(crate) struct Restored {
     pub(crate) credentials: Vec<Kept>,
     pub(crate) instances: Vec<(InstanceKey, InstanceId)>,
     pub(crate) served: Vec<InstanceId>,
+    pub(crate) tasks: KeptTasks,
     /// Since the state was written.
     pub(crate) elapsed: Duration,
     /// For how long the agent has not been in sync, the restart included.
@@ -78,6 +86,7 @@ impl WarmState {
         let instances = subject.instances.snapshot().into_iter().map(|(key, id)| KeptInstance {
             pid: key.pid,
             start_time: key.start_time,
+            number: key.number,
             id: id.as_bytes().to_vec(),
             served: subject.served.contains(id),
         });
@@ -90,6 +99,7 @@ impl WarmState {
             holdings: Some(holdings),
             credentials: subject.identities.keep(&subject.clock),
             instances: instances.collect(),
+            tasks: Some(subject.tasks.keep()),
         })
     }
 
@@ -118,7 +128,8 @@ impl WarmState {
         let (mut instances, mut served) = (Vec::new(), Vec::new());
         for kept in self.instances {
             let id = InstanceId::from_bytes(kept.id.try_into().map_err(|_length| "an instance cannot be read")?);
-            instances.push((InstanceKey { pid: kept.pid, start_time: kept.start_time, boot: *boot }, id));
+            let KeptInstance { pid, start_time, number, .. } = kept;
+            instances.push((InstanceKey { pid, start_time, number, boot: *boot }, id));
             if kept.served {
                 served.push(id);
             }
@@ -128,9 +139,24 @@ impl WarmState {
             credentials: self.credentials,
             instances,
             served,
+            tasks: self.tasks.unwrap_or_default(),
             elapsed,
             out_of_sync: Duration::from_millis(self.out_of_sync_ms) + elapsed,
         })
+    }
+}
+
+#[cfg(test)]
+impl WarmState {
+    /// What a build that knew no tasks would have written.
+    pub(super) fn of_before_tasks(mut self) -> Self {
+        self.tasks = None;
+        self.instances.iter_mut().for_each(|instance| instance.number = None);
+        Self::decode(self.encode_to_vec().as_slice()).unwrap()
+    }
+
+    pub(super) fn of_version(self, version: u32) -> Self {
+        Self { version, ..self }
     }
 }
 
@@ -138,12 +164,14 @@ impl Restored {
     /// Puts everything back where it was.
     pub(crate) fn take_up(self, subject: &Subject) {
         subject.instances.restore(self.instances);
-        self.served.into_iter().for_each(|instance| subject.served.add(instance));
+        let served = self.served.into_iter().filter(|instance| subject.instances.lives(*instance));
+        served.for_each(|instance| subject.served.add(instance));
         let Some(own) = self.holdings.bundle(&subject.trust_domain) else { return };
         let credentials =
             subject.identities.restore(self.credentials, self.elapsed, &self.holdings, own, &subject.clock);
+        let tasks = subject.tasks.restore(self.tasks, self.elapsed, &self.holdings, own);
         tracing::info!(
-            credentials, revision = %self.holdings.revision(), elapsed_ms = self.elapsed.as_millis(),
+            credentials, tasks, revision = %self.holdings.revision(), elapsed_ms = self.elapsed.as_millis(),
             "warm start: identities are as they were before the restart"
         );
     }

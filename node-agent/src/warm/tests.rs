@@ -99,6 +99,26 @@ async fn a_restart_takes_up_what_was_kept() {
     again.halt().await;
 }
 
+#[tokio::test]
+async fn what_another_build_has_written_is_read_or_refused() {
+    let node = node_in_use().await;
+    let boot = BootId::current().unwrap();
+    let state = WarmState::of(&node.subject, &boot).unwrap();
+    // A build of before tasks were kept: exactly these fields.
+    let restored = state.clone().of_before_tasks().restore(&boot, NODE).unwrap();
+    assert_eq!((restored.credentials.len(), restored.instances.len(), restored.tasks.len()), (3, 1, 0));
+    // One that says that it means something else.
+    assert!(state.clone().of_version(2).restore(&boot, NODE).is_err());
+    // And nothing that is no state at all is more than refused.
+    let bytes = state.encode_to_vec();
+    for cut in (0..bytes.len()).step_by(97) {
+        if let Ok(part) = WarmState::decode(&bytes[..cut]) {
+            part.restore(&boot, NODE).map(|restored| restored.take_up(&node.subject)).ok();
+        }
+    }
+    node.halt().await;
+}
+
 #[test]
 fn without_a_key_the_start_is_cold() {
     let directory = tempfile::tempdir().unwrap();

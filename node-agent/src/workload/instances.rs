@@ -1,6 +1,6 @@
 //! Which running process is which: a random id for each, for as long as it lives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct InstanceKey {
     pub pid: i32,
     /// Clock ticks from boot to the start of the process.
     pub start_time: u64,
+    /// The kernel's own number of the process, where it has one.
+    pub number: Option<u64>,
     /// That boot.
     pub boot: BootId,
 }
@@ -50,6 +52,7 @@ pub struct Instances {
 #[derive(Debug, Default)]
 struct Live {
     ids: HashMap<InstanceKey, InstanceId>,
+    lives: HashSet<InstanceId>,
     /// By the number that the kernel reports a death with.
     watched: HashMap<u64, (InstanceKey, Arc<HeldProcess>)>,
     next: u64,
@@ -79,11 +82,20 @@ impl Instances {
         self.live.lock().ids.iter().map(|(key, id)| (*key, *id)).collect()
     }
 
-    /// Takes up what [`snapshot`](Self::snapshot) gave before the restart: those of this boot that still live keep their ids.
+    /// Whether this instance lives, as far as is known.
+    #[must_use]
+    pub fn lives(&self, id: InstanceId) -> bool {
+        self.live.lock().lives.contains(&id)
+    }
+
+    /// Takes up what [`snapshot`](Self::snapshot) gave before the restart: those of this boot that still live keep their ids. Whoever has the
+    /// process id of one of them now and is another process is not taken for it.
     pub fn restore(&self, kept: impl IntoIterator<Item = (InstanceKey, InstanceId)>) {
-        for (key, id) in kept {
+        for (key, id) in kept.into_iter().filter(|(key, _)| key.boot == self.boot) {
             let Ok(process) = HeldProcess::of_pid(key.pid) else { continue };
-            if key.boot == self.boot && process.start_time() == key.start_time {
+            // What was kept by a build that did not know the number has the start time alone.
+            let is_another = key.number.is_some_and(|number| process.number() != Some(number));
+            if process.start_time() == key.start_time && !is_another {
                 drop(self.admit(&Arc::new(process), Some(id)));
             }
         }
@@ -114,7 +126,12 @@ impl Instances {
         if process.pid() == 0 {
             return Err(InstanceError::Undetermined(Undetermined::other_pid_namespace("unix", "pid")));
         }
-        let key = InstanceKey { pid: process.pid(), start_time: process.start_time(), boot: self.boot };
+        let key = InstanceKey {
+            pid: process.pid(),
+            start_time: process.start_time(),
+            number: process.number(),
+            boot: self.boot,
+        };
         let mut live = self.live.lock();
         if let Some(id) = live.ids.get(&key) {
             return Ok(*id);
@@ -128,6 +145,7 @@ impl Instances {
         live.next += 1;
         self.deaths.watch(process, token).map_err(|error| InstanceError::Kernel(error.to_string()))?;
         live.ids.insert(key, id);
+        live.lives.insert(id);
         live.watched.insert(token, (key, Arc::clone(process)));
         Ok(id)
     }
@@ -137,6 +155,7 @@ impl Instances {
         let Some((key, process)) = live.watched.remove(&token) else { return };
         self.deaths.unwatch(&process);
         if let Some(id) = live.ids.remove(&key) {
+            live.lives.remove(&id);
             live.listeners.retain(|listener| listener.send(id).is_ok());
         }
     }

@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{FsType, fstatfs};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -26,6 +28,16 @@ pub(super) fn open(pid: i32) -> Result<OwnedFd, Errno> {
     let descriptor = RawFd::try_from(answer).ok().ok_or(Errno::EBADF)?;
     // SAFETY: the descriptor was made by the call above, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The magic number of the file system that pidfds are files of, from Linux 6.9 on (`PID_FS_MAGIC`).
+const PIDFS: FsType = FsType(0x5049_4446);
+
+/// The number of the process behind a pidfd, which no other process gets before the next boot; none where the kernel has none to give.
+pub(super) fn number(pidfd: &OwnedFd) -> Option<u64> {
+    // Elsewhere all pidfds are one file, which says nothing.
+    let is_own_file = fstatfs(pidfd).is_ok_and(|file_system| file_system.filesystem_type() == PIDFS);
+    is_own_file.then(|| fstat(pidfd).ok()).flatten().map(|file| file.st_ino)
 }
 
 /// Wakes a task when a process ends.

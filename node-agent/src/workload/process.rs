@@ -19,6 +19,7 @@ pub struct HeldProcess {
     pidfd: OwnedFd,
     pid: i32,
     start_time: u64,
+    number: Option<u64>,
     uid: u32,
     gid: u32,
     executable: Result<FileId, Undetermined>,
@@ -106,7 +107,8 @@ impl HeldProcess {
             HoldError::Dead => HoldError::Hidden,
             other => other,
         })?;
-        Ok(Self { pidfd, pid, start_time, uid, gid, executable })
+        let number = pidfd::number(&pidfd);
+        Ok(Self { pidfd, pid, start_time, number, uid, gid, executable })
     }
 
     /// The process id in the node agent's PID namespace; 0 where it has none there.
@@ -119,6 +121,12 @@ impl HeldProcess {
     #[must_use]
     pub fn start_time(&self) -> u64 {
         self.start_time
+    }
+
+    /// The kernel's own number of the process, which no other gets before the next boot; none before Linux 6.9.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.number
     }
 
     /// The effective user id at the time of connecting.

@@ -116,7 +116,8 @@ impl Shared {
 fn has_part(entitlement: &Entitlement, task: &HeldTask) -> bool {
     let owner = task.owner();
     let same_identity = entitlement.entries.iter().any(|entry| {
-        *entry.uid() == owner.entry && entry.rendered(&entitlement.facts).as_deref() == Some(owner.spiffe_id.as_str())
+        entry.uid() == owner.subject.entry_uid()
+            && entry.rendered(&entitlement.facts).as_deref() == Some(owner.spiffe_id.as_str())
     });
     same_identity && (owner.detached || entitlement.instance == Some(owner.instance))
 }

@@ -83,7 +83,12 @@ fn a_process_id_that_is_used_again_gets_nothing() {
             }
             let id = puppet.id();
             puppet.end();
-            let successor = process_with_id(&other, id);
+            let successor = process_with_id(id, || {
+                // It waits for a test name that nobody has, on standard input that stays open.
+                let mut command = std::process::Command::new(&other);
+                command.args(["--exact", "attacks::processes::waits", "--ignored"]);
+                command
+            });
             if successor.is_none() {
                 not_run("no process could be given a process id that was used before");
             }
@@ -107,17 +112,13 @@ impl Puppet {
     }
 }
 
-/// A process of this program that has this id; none: the kernel did not let us, or gave it to others each time.
-fn process_with_id(program: &Path, id: u32) -> Option<std::process::Child> {
+/// A process of this program that has this id, with standard input to write to; none: the kernel did not let us, or gave it to others each
+/// time.
+pub(crate) fn process_with_id(id: u32, program: impl Fn() -> std::process::Command) -> Option<std::process::Child> {
     for _ in 0..200 {
         fs::write("/proc/sys/kernel/ns_last_pid", (id - 1).to_string()).ok()?;
-        // It waits for a test name that nobody has, on standard input that stays open.
-        let mut child = std::process::Command::new(program)
-            .args(["--exact", "attacks::processes::waits", "--ignored"])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            program().stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
         if child.id() == id {
             return Some(child);
         }

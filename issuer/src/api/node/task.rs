@@ -114,14 +114,16 @@ impl Inner {
 
     /// What a node is told of its tasks.
     pub(super) fn task_states(&self, node: &SpiffeId, news: News) -> TaskStates {
-        let change = |id: Serial, state: TaskState| TaskStateChange { id: id.to_string(), state: state.to_string() };
+        let tasks = &self.minter.tasks;
         match news {
-            News::Whole => {
-                let held = self.minter.tasks.of_node(node);
-                TaskStates { whole: true, states: held.iter().map(|held| change(held.task.id, held.state)).collect() }
-            }
+            News::Whole => TaskStates { whole: true, states: tasks.of_node(node).iter().map(changed).collect() },
             News::Changes(changes) => {
-                TaskStates { whole: false, states: changes.into_iter().map(|(id, state)| change(id, state)).collect() }
+                let change = |(id, state): (Serial, TaskState)| {
+                    let known = tasks.get(id).filter(|_| !state.is_final());
+                    let base = known.as_ref().map_or_else(TaskStateChange::default, changed);
+                    TaskStateChange { id: id.to_string(), state: state.to_string(), ..base }
+                };
+                TaskStates { whole: false, states: changes.into_iter().map(change).collect() }
             }
         }
     }
@@ -130,6 +132,17 @@ impl Inner {
 fn task_id(text: &str) -> Result<Serial, Refusal> {
     let wrong = || Refusal::new(Reason::InvalidArgument, "the id of a task is 32 hexadecimal digits");
     text.parse().ok().ok_or_else(wrong)
+}
+
+/// How a task stands that has not ended, and whose it is.
+fn changed(held: &Held) -> TaskStateChange {
+    let instance = held.task.instance().map(|instance| bytes::Bytes::copy_from_slice(instance.as_bytes()));
+    TaskStateChange {
+        id: held.task.id.to_string(),
+        state: held.state.to_string(),
+        instance: instance.unwrap_or_default(),
+        detached: held.task.detached,
+    }
 }
 
 fn issue(begun: Begun) -> TaskIssue {

@@ -82,3 +82,25 @@ async fn ids_outlive_a_restart_for_processes_that_do() {
     assert_ne!(later.id_of(&staying).unwrap(), kept);
     drop(stays);
 }
+
+#[tokio::test]
+async fn whoever_has_the_process_id_of_a_kept_instance_now_is_not_taken_for_it() {
+    let before = instances();
+    let (lives, process) = child();
+    let kept = before.id_of(&process).unwrap();
+    let [(key, _)] = before.snapshot()[..] else { panic!("one process") };
+    let taken_up = |key: InstanceKey| {
+        let after = instances();
+        after.restore([(key, kept)]);
+        assert_eq!(after.lives(kept), after.snapshot() == [(InstanceKey { number: process.number(), ..key }, kept)]);
+        after.lives(kept)
+    };
+    assert!(taken_up(key));
+    assert!(!taken_up(InstanceKey { start_time: key.start_time + 1, ..key }));
+    // Two processes of one id within one tick of the clock that counts start times.
+    if let Some(number) = key.number {
+        assert!(!taken_up(InstanceKey { number: Some(number + 1), ..key }));
+    }
+    assert!(taken_up(InstanceKey { number: None, ..key }), "kept by a build or on a kernel without numbers");
+    drop(lives);
+}

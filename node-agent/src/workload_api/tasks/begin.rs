@@ -100,12 +100,12 @@ pub(super) async fn begin(shared: &Arc<Shared>, caller: &Caller, asked: Asked) -
     let Some(instance) = entitlement.instance else {
         return Err(Refusal::new(Reason::WorkloadUndetermined, "the process cannot be told from others").into());
     };
-    let mut lease = shared.identities.x509.lease(subject, ());
+    let mut lease = shared.identities.x509.lease(subject.clone(), ());
     let svid = svid(shared, &entry, &mut lease).await?;
     let owner = Owner {
         instance,
         uid: caller.uid(),
-        entry: entry.uid().clone(),
+        subject,
         spiffe_id: svid.spiffe_id().to_string(),
         detached: asked.detached,
     };

@@ -1,4 +1,5 @@
 mod life;
+mod others;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

@@ -5,13 +5,18 @@ use mayfly_sdk::task::TaskState;
 use super::*;
 
 /// Waits until the issuer has seen something.
-async fn seen(node: &TestNode, what: impl Fn(&TestNode) -> bool) {
+pub(super) async fn seen(node: &TestNode, what: impl Fn(&TestNode) -> bool) {
     let waited = async {
         while !what(node) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), waited).await.expect("seen in time");
+}
+
+/// What the issuer knows of a task.
+pub(super) fn state_of(node: &TestNode, id: &str) -> String {
+    node.issuer.state.tasks.lock().tasks[id].task.state.clone()
 }
 
 #[tokio::test]
@@ -79,7 +84,6 @@ async fn an_instance_that_dies_abandons_its_tasks_and_the_issuer_hears_it_althou
     other.kill();
     seen(&node, |node| node.issuer.state.tasks.lock().ends.len() >= 2).await;
     node.issuer.state.tasks.lock().refuse_ends = None;
-    let state_of = |node: &TestNode, id: &str| node.issuer.state.tasks.lock().tasks[id].task.state.clone();
     seen(&node, |node| state_of(node, &task.id) == "abandoned").await;
     let ends = node.issuer.state.tasks.lock().ends.clone();
     assert!(ends.iter().all(|end| end.id == task.id && end.outcome() == node::TaskOutcome::Abandoned), "{ends:?}");
