@@ -171,7 +171,7 @@ impl Web {
             statuses: url.map(|url| StatusLists::new(Arc::clone(&minter), url)),
             metrics: Arc::clone(&metrics),
         };
-        let oauth = OAuth::new(minter, metrics, stop.clone());
+        let oauth = OAuth::new(minter, metrics, stop.clone(), url.filter(|_| address.is_some()));
         Ok(Some(Self { incoming, site: Arc::new(site), workloads, oauth, files }))
     }
 }

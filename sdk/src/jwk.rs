@@ -53,9 +53,17 @@ pub fn members(key: &PublicKey) -> Object {
 /// The RFC 7638 thumbprint of a key: SHA-256, base64url. This is the `kid` of every key of ours.
 #[must_use]
 pub fn thumbprint(key: &PublicKey) -> String {
+    encode(&thumbprint_sha256(key))
+}
+
+/// The same as bytes.
+#[must_use]
+pub fn thumbprint_sha256(key: &PublicKey) -> [u8; 32] {
     // `members` holds exactly the required members, written in the order of their names, as RFC 7638 3.3 asks.
     let canonical = json::canonical(members(key));
-    encode(digest(&SHA256, canonical.as_bytes()).as_ref())
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, canonical.as_bytes()).as_ref());
+    bytes
 }
 
 /// A JWK Set (RFC 7517 5) of keys that verify signatures, each under its thumbprint.

@@ -31,6 +31,7 @@ pub mod pem;
 // SVIDs, and what decides whether to believe them.
 pub mod bundle;
 mod claims;
+pub mod dpop;
 pub mod json;
 pub mod jws;
 pub mod jwt;

@@ -160,7 +160,7 @@ reasons! {
     /// A WIT-SVID's signature does not hold, or its key is not in the bundle.
     WitSvidUntrusted = "wit_svid_untrusted", Caller, No, "fetch a new WIT-SVID; if it is refused too, check that the bundle of its trust domain is current and has keys of the use wit-svid";
     /// A WIT-SVID came without a proof of possession that holds for this request.
-    ProofInvalid = "proof_invalid", Caller, No, "make a proof of possession with the key of the WIT-SVID, for this URL and this token, and send it with the request";
+    ProofInvalid = "proof_invalid", Caller, No, "make a proof of possession with the key that the token is bound to, for this URL and this token, and send it with the request";
     /// A proof of possession was used before.
     ProofUsed = "proof_used", Caller, No, "make a new proof of possession for each request";
     /// A token is for another audience.

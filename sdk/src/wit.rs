@@ -24,6 +24,7 @@ mod validator;
 pub use error::{ProofError, WitError};
 pub use presentation::{AUTHORIZATION, Carrier, IDENTITY_HEADER, PROOF_HEADER, TRANSACTION_HEADER};
 pub use proof::{MAX_PROOF_LIFE, Proof, ProofRequest};
+pub(crate) use single_use::SingleUse;
 pub use svid::WitSvid;
 pub use target::{Origin, TargetUri};
 pub use token::UnverifiedWit;

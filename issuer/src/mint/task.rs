@@ -65,6 +65,13 @@ pub enum ShownKey {
     Chain(Vec<Bytes>),
     /// The same, as the peer of a TLS connection.
     Peer(Arc<VerifiedPeer>),
+    /// A key of its own, by a proof of possession from a workload that has this identity.
+    Proof {
+        /// Who it is.
+        spiffe_id: SpiffeId,
+        /// SHA-256 thumbprint of the key (RFC 7638).
+        thumbprint: [u8; 32],
+    },
 }
 
 /// A task and its newest token.
@@ -283,17 +290,21 @@ impl Minter {
         let instance: InstanceId = request
             .instance
             .ok_or_else(|| Refusal::new(Reason::InvalidArgument, "a task is of one instance, and none is named"))?;
-        let svid = match svid {
-            ShownKey::Chain(chain) => self.verified.verify(chain, &self.authorities, caller.now)?,
-            ShownKey::Peer(peer) => Verified::of(peer),
+        let certificate = |svid: Verified| (svid.spiffe_id, Binding::Certificate(svid.thumbprint), svid.valid_until);
+        let (spiffe_id, binding, bound_until) = match svid {
+            ShownKey::Chain(chain) => certificate(self.verified.verify(chain, &self.authorities, caller.now)?),
+            ShownKey::Peer(peer) => certificate(Verified::of(peer)),
+            // A bare key ends with nothing: the token's own life is the bound.
+            ShownKey::Proof { spiffe_id, thumbprint } => {
+                (spiffe_id.clone(), Binding::Key(*thumbprint), caller.now.saturating_add(MAX_LIFE))
+            }
         };
-        if svid.spiffe_id != consent.spiffe_id {
-            let what = format!("the X.509-SVID is of {}, and the task of {}", svid.spiffe_id, consent.spiffe_id);
+        if spiffe_id != consent.spiffe_id {
+            let what = format!("what was shown is of {spiffe_id}, and the task of {}", consent.spiffe_id);
             return Err(Refusal::new(Reason::TaskTokenNotBound, what));
         }
-        let binding = Binding::Certificate(svid.thumbprint);
         let actor = Actor { spiffe_id: consent.spiffe_id.clone(), instance };
-        Ok(Holder { consent, actor, binding, bound_until: svid.valid_until })
+        Ok(Holder { consent, actor, binding, bound_until })
     }
 
     /// What the task is to be, if it may be that.

@@ -7,7 +7,7 @@
 //!                                  what else is said of tasks:     /status/jwks.json, /events/jwks.json, /txn/jwks.json
 //! ```
 
-use mayfly_sdk::{PublicKey, Revision, json::Object, jwk, jws::JwsAlgorithm};
+use mayfly_sdk::{PublicKey, Revision, dpop, json::Object, jwk, jws::JwsAlgorithm};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -108,23 +108,29 @@ impl Discovery {
             "issuer": format!("{url}/task"),
             "jwks_uri": format!("{url}{TASK_KEYS}"),
             "response_types_supported": [],
-            "grant_types_supported": [],
             "authorization_details_types_supported": ["mcp_tool", "resource"],
             "status_list_jwks_uri": format!("{url}{STATUS_KEYS}"),
             "security_event_jwks_uri": format!("{url}{EVENT_KEYS}"),
             "transaction_token_jwks_uri": format!("{url}{TRANSACTION_KEYS}"),
         }));
+        // This document is read where the public listener is, which has the token endpoint too.
+        metadata.extend(members(json!({
+            "token_endpoint": format!("{url}{}", oauth::TOKEN),
+            "grant_types_supported": ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"],
+            "token_endpoint_auth_methods_supported": ["spiffe_jwt"],
+            "dpop_signing_alg_values_supported": dpop::ALGORITHMS.map(JwsAlgorithm::name),
+        })));
         if let Some(mtls) = &self.mtls_url {
             let endpoints = members(json!({
                 "token_endpoint": format!("{mtls}{}", oauth::TOKEN),
                 "introspection_endpoint": format!("{mtls}{}", oauth::INTROSPECT),
                 "revocation_endpoint": format!("{mtls}{}", oauth::REVOKE),
             }));
-            metadata.extend(endpoints.clone());
+            let without_alias = endpoints.iter().filter(|(name, _)| *name != "token_endpoint");
+            metadata.extend(without_alias.map(|(name, at)| (name.clone(), at.clone())));
             metadata.extend(members(json!({
                 "mtls_endpoint_aliases": endpoints,
-                "grant_types_supported": ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"],
-                "token_endpoint_auth_methods_supported": ["tls_client_auth"],
+                "token_endpoint_auth_methods_supported": ["spiffe_jwt", "tls_client_auth"],
                 "introspection_endpoint_auth_methods_supported": ["tls_client_auth"],
                 "revocation_endpoint_auth_methods_supported": ["tls_client_auth"],
                 "tls_client_certificate_bound_access_tokens": true,

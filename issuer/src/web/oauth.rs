@@ -1,16 +1,18 @@
-//! OAuth for workloads, over mTLS: the endpoints that any OAuth library calls with an X.509-SVID as its client certificate (RFC 8705).
+//! OAuth for workloads: the endpoints that any OAuth library calls with an X.509-SVID as its client certificate (RFC 8705), and the token
+//! endpoint also with a JWT-SVID and a proof of possession (RFC 9449), on the listener that wants no certificate.
 //!
 //! ```text
-//! X.509-SVID ──its record in the ledger──> Client (node, instance, entry) ──┬─ /task/token       RFC 6749 4.4, RFC 8693
+//! X.509-SVID, or JWT-SVID and DPoP ──its record in the ledger──> Client (node, instance, entry) ──┬─ /task/token       RFC 6749 4.4, RFC 8693
 //!                                                                           ├─ /task/introspect  RFC 7662
 //!                                                                           ├─ /task/revoke      RFC 7009
 //!                                                                           └─ /task/events      what becomes of an audience's tasks
 //! ```
 //!
-//! - Who calls is what the ledger says of the certificate: without a record of its issue for an instance of a live node, nothing is
+//! - Who calls is what the ledger says of the SVID: without a record of its issue for an instance of a live node, nothing is
 //!   answered. A token in the request never stands for its bearer.
 //! - A task begun here is the same as one begun at the node agent, under the same rules and recorded in the same way.
 
+mod assertion;
 mod client;
 mod error;
 mod events;
@@ -30,7 +32,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use mayfly_sdk::tls::PeerInfo;
+use mayfly_sdk::{dpop::DpopVerifier, tls::PeerInfo, wit::TargetUri};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +46,8 @@ pub(super) const REVOKE: &str = "/task/revoke";
 pub(super) const EVENTS: &str = "/task/events";
 /// The largest request, bytes.
 const MAX_BODY: usize = 32 * 1024;
+/// Proofs of possession that are remembered while they are good: over 1,000 a second.
+const MOST_PROOFS: usize = 100_000;
 
 /// The endpoints. Shared behind an `Arc`.
 #[derive(Debug)]
@@ -53,18 +57,29 @@ pub(super) struct OAuth {
     stop: CancellationToken,
     /// What the ledger says of certificates, by SHA-256 of the leaf.
     found: Mutex<HashMap<[u8; 32], Found>>,
+    /// Where clients without a certificate ask for tokens; none where nobody is named by a URL.
+    public_token_endpoint: Option<TargetUri>,
+    proofs: DpopVerifier,
 }
 
-/// One call: the endpoints, and the connection that it came over.
+/// One call: the endpoints, and the mTLS connection that it came over, if it was one.
 #[derive(Debug, Clone)]
 struct Call {
     oauth: Arc<OAuth>,
-    info: PeerInfo,
+    info: Option<PeerInfo>,
 }
 
 impl OAuth {
-    pub(super) fn new(minter: Arc<Minter>, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { minter, metrics, stop, found: Mutex::default() })
+    /// `url`: `https://HOST` of the public listener, where there is one.
+    pub(super) fn new(
+        minter: Arc<Minter>,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+        url: Option<&str>,
+    ) -> Arc<Self> {
+        let public_token_endpoint = url.and_then(|url| format!("{}{TOKEN}", url.trim_end_matches('/')).parse().ok());
+        let proofs = DpopVerifier::new(minter.directory.clock(), MOST_PROOFS);
+        Arc::new(Self { minter, metrics, stop, found: Mutex::default(), public_token_endpoint, proofs })
     }
 
     /// What answers on one connection.
@@ -77,7 +92,21 @@ impl OAuth {
             .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path\n"))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(axum::middleware::map_response_with_state(Arc::clone(self), finish))
-            .with_state(Call { oauth: Arc::clone(self), info })
+            .with_state(Call { oauth: Arc::clone(self), info: Some(info) })
+    }
+
+    /// Whether this is answered on the listener that wants no certificate.
+    pub(super) fn is_public(&self, path: &str) -> bool {
+        self.public_token_endpoint.is_some() && path == TOKEN
+    }
+
+    /// What answers there.
+    pub(super) fn public_service(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route(TOKEN, post(token::answer))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(axum::middleware::map_response_with_state(Arc::clone(self), finish))
+            .with_state(Call { oauth: Arc::clone(self), info: None })
     }
 }
 

@@ -15,7 +15,7 @@ use mayfly_sdk::tls::{Incoming, TlsConnection};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Site, Web, certificate};
+use super::{Site, Web, certificate, oauth::OAuth};
 
 /// How long the head of a request may take. The connection as a whole ends after 30 s.
 const HEAD: Duration = Duration::from_secs(5);
@@ -45,7 +45,9 @@ impl Web {
                     }
                 }
                 accepted = accept(self.incoming.as_mut()) => match accepted {
-                    Some(connection) => { connections.spawn(serve_site(connection, Arc::clone(&self.site))); }
+                    Some(connection) => {
+                        connections.spawn(serve_site(connection, Arc::clone(&self.site), Arc::clone(&self.oauth)));
+                    }
                     None => return,
                 },
                 accepted = accept(self.workloads.as_mut()) => match accepted {
@@ -68,10 +70,16 @@ async fn accept(incoming: Option<&mut Incoming>) -> Option<TlsConnection> {
     }
 }
 
-async fn serve_site(connection: TlsConnection, site: Arc<Site>) {
+async fn serve_site(connection: TlsConnection, site: Arc<Site>, oauth: Arc<OAuth>) {
+    let tokens = TowerToHyperService::new(oauth.public_service());
     let answer = service_fn(move |request: http::Request<Body>| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(request).await) }
+        let (site, tokens) = (Arc::clone(&site), oauth.is_public(request.uri().path()).then(|| tokens.clone()));
+        async move {
+            match tokens {
+                Some(tokens) => tokens.call(request).await,
+                None => Ok::<_, Infallible>(site.answer(request).await),
+            }
+        }
     });
     serve(connection, answer).await;
 }

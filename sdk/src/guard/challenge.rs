@@ -8,9 +8,12 @@ use http::{HeaderMap, Response, StatusCode};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use crate::dpop;
 use crate::grpc;
+use crate::jws::JwsAlgorithm;
 use crate::reason::{Reason, Refusal};
 use crate::task::TaskTokenError;
+use crate::wit::ProofError;
 
 /// Response header: the stable code of the reason.
 const REASON: &str = grpc::REASON;
@@ -22,6 +25,8 @@ pub(super) struct Challenge {
     pub(super) resource_metadata: Option<String>,
     /// The scope tokens that the call needs.
     pub(super) scope: Vec<String>,
+    /// Whether tokens are taken with a proof too.
+    pub(super) dpop: bool,
 }
 
 /// Why a request was refused.
@@ -32,6 +37,8 @@ pub enum Denial {
     NoToken,
     /// There is more than one `Authorization`, or it cannot be read.
     NotOneToken,
+    /// The proof of possession that came with the token does not hold for this request.
+    Proof(ProofError),
     /// The token, or what it allows, is not enough.
     Token(TaskTokenError),
 }
@@ -60,6 +67,7 @@ impl Denied {
         match self.denial {
             Denial::NoToken => Reason::Unauthenticated,
             Denial::NotOneToken => Reason::TaskTokenInvalid,
+            Denial::Proof(error) => error.reason(),
             Denial::Token(error) => error.reason(),
         }
     }
@@ -70,6 +78,7 @@ impl Denied {
         match self.denial {
             Denial::NoToken => "no_token",
             Denial::NotOneToken => "form",
+            Denial::Proof(_) => "proof",
             Denial::Token(error) => error.rule(),
         }
     }
@@ -86,9 +95,19 @@ impl Denied {
         }
     }
 
-    /// The value of `WWW-Authenticate`; none where another token would not help.
+    /// The values of `WWW-Authenticate`, one for each way in; none where another token would not help.
     #[must_use]
-    pub fn challenge(&self) -> Option<String> {
+    pub fn challenges(&self) -> Vec<String> {
+        let Some(bearer) = self.challenge() else { return Vec::new() };
+        let algorithms = dpop::ALGORITHMS.map(JwsAlgorithm::name).join(" ");
+        let proved = self.challenge.dpop.then(|| match bearer.strip_prefix("Bearer ") {
+            Some(parameters) => format!("DPoP {parameters}, algs=\"{algorithms}\""),
+            None => format!("DPoP algs=\"{algorithms}\""),
+        });
+        std::iter::once(bearer).chain(proved).collect()
+    }
+
+    fn challenge(&self) -> Option<String> {
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             return None;
         }
@@ -128,6 +147,7 @@ impl Denied {
         match self.denial {
             Denial::NoToken => None,
             Denial::NotOneToken => Some("invalid_request"),
+            Denial::Proof(_) => Some("invalid_dpop_proof"),
             Denial::Token(error) => Some(error.oauth_error()),
         }
     }
@@ -135,8 +155,8 @@ impl Denied {
     fn write(&self, headers: &mut HeaderMap) {
         headers.insert(REASON, HeaderValue::from_static(self.reason().code()));
         // It was made of printable characters when the layer was.
-        if let Some(value) = self.challenge().and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
-            headers.insert(WWW_AUTHENTICATE, value);
+        for value in self.challenges().into_iter().filter_map(|challenge| HeaderValue::try_from(challenge).ok()) {
+            headers.append(WWW_AUTHENTICATE, value);
         }
     }
 }
@@ -146,6 +166,7 @@ impl fmt::Display for Denied {
         match self.denial {
             Denial::NoToken => f.write_str("a task token is needed"),
             Denial::NotOneToken => f.write_str("not one bearer token"),
+            Denial::Proof(error) => error.fmt(f),
             Denial::Token(error) => error.fmt(f),
         }
     }

@@ -13,11 +13,18 @@ use tower::{Layer, Service};
 
 use super::challenge::Challenge;
 use super::{Denial, Denied, Guard};
+use crate::dpop::{self, DpopRequest, DpopVerifier};
 use crate::task::{Shown, TaskCaller, TaskClaims, TaskTokenError};
+use crate::time::Clock;
 use crate::tls::PeerInfo;
+use crate::wit::{Origin, ProofError};
 
-/// Admits whoever presents, over mTLS, a good task token that is bound to the certificate of that connection. The handler finds a
-/// [`Caller`] in the request's extensions, and no `Authorization`: the token is for this service alone.
+/// Proofs that are remembered while they are good: over 1,000 a second.
+const MOST_PROOFS: usize = 100_000;
+
+/// Admits whoever presents, over mTLS, a good task token that is bound to the certificate of that connection, or, where
+/// [`TaskLayer::dpop`] says so, one with a proof for this request. The handler finds a [`Caller`] in the request's extensions, and no
+/// `Authorization`: the token is for this service alone.
 ///
 /// The connection's [`PeerInfo`] has to be in the extensions. tonic puts it there (feature `serve`), and axum with
 /// `into_make_service_with_connect_info::<PeerInfo>()` (feature `axum`).
@@ -25,11 +32,37 @@ use crate::tls::PeerInfo;
 pub struct TaskLayer {
     guard: Guard,
     challenge: Arc<Challenge>,
+    proofs: Option<Arc<Proofs>>,
+}
+
+/// What proofs of possession have to be for.
+#[derive(Debug)]
+struct Proofs {
+    origin: Origin,
+    verifier: DpopVerifier,
+}
+
+/// The credentials of a request.
+enum Presented<'a> {
+    /// A token of whoever holds the certificate of the connection (RFC 6750 2.1).
+    Bearer(&'a str),
+    /// A token of whoever makes a proof (RFC 9449 7.1).
+    Proved(&'a str),
 }
 
 impl TaskLayer {
     pub(super) fn new(guard: Guard) -> Self {
-        Self { guard, challenge: Arc::default() }
+        Self { guard, challenge: Arc::default(), proofs: None }
+    }
+
+    /// Admits tokens that are bound to a bare key too, each request with a proof by that key (RFC 9449): for agents whose connections end
+    /// at somebody else's TLS. `origin` is where clients reach this service, and the path of a request is taken as it came: behind a
+    /// proxy that changes paths this admits nobody.
+    #[must_use]
+    pub fn dpop(mut self, origin: Origin, clock: &Clock) -> Self {
+        self.proofs = Some(Arc::new(Proofs { origin, verifier: DpopVerifier::new(clock, MOST_PROOFS) }));
+        Arc::make_mut(&mut self.challenge).dpop = true;
+        self
     }
 
     /// Every request needs these scope tokens. A challenge names them.
@@ -47,23 +80,18 @@ impl TaskLayer {
         self
     }
 
-    /// Who makes the request with these headers, over this connection. Makes the record of the decision.
-    fn decide(&self, headers: &HeaderMap, connection: Option<&PeerInfo>) -> Result<Caller, Denied> {
+    /// Who makes the request. Makes the record of the decision.
+    fn decide<B>(&self, request: &Request<B>) -> Result<Caller, Denied> {
         let denied = |denial| Denied::new(denial, &self.challenge);
-        let token = match bearer(headers) {
-            Ok(token) => token,
+        let (token, shown) = match self.shown(request) {
+            Ok(presented) => presented,
             Err(denial) => {
                 let denied = denied(denial);
                 record(self.guard.audience(), None, denied.rule());
                 return Err(denied);
             }
         };
-        // A token of somebody without a certificate is bound to nobody whom we see.
-        let Some(peer) = connection.and_then(PeerInfo::peer) else {
-            record(self.guard.audience(), None, TaskTokenError::NotBound.rule());
-            return Err(denied(Denial::Token(TaskTokenError::NotBound)));
-        };
-        let decision = self.guard.decide(token, Shown::Peer(peer));
+        let decision = self.guard.decide(token, shown);
         let scoped = decision.verdict.and_then(|caller| {
             self.challenge.scope.iter().try_for_each(|token| caller.require_scope(token)).map(|()| caller)
         });
@@ -80,6 +108,31 @@ impl TaskLayer {
                 record(self.guard.audience(), decision.claims.as_deref(), error.rule());
                 Err(denied(Denial::Token(error)))
             }
+        }
+    }
+}
+
+impl TaskLayer {
+    /// The token of a request, and what whoever makes it has shown of its own.
+    fn shown<'a, B>(&self, request: &'a Request<B>) -> Result<(&'a str, Shown<'a>), Denial> {
+        match (presented(request.headers())?, &self.proofs) {
+            (Presented::Bearer(token), _) => {
+                // A token of somebody without a certificate is bound to nobody whom we see.
+                let peer = connection(request.extensions()).and_then(PeerInfo::peer);
+                Ok((token, Shown::Peer(peer.ok_or(Denial::Token(TaskTokenError::NotBound))?)))
+            }
+            (Presented::Proved(token), Some(proofs)) => {
+                let mut headers = request.headers().get_all(dpop::HEADER).iter();
+                let (Some(proof), None) = (headers.next(), headers.next()) else {
+                    return Err(Denial::Proof(ProofError::NotOneProof));
+                };
+                let proof = proof.to_str().map_err(|_not_text| Denial::Proof(ProofError::NotText))?;
+                let target = proofs.origin.at(request.uri().path()).map_err(Denial::Proof)?;
+                let call = DpopRequest { method: request.method().as_str(), target: &target, token: Some(token) };
+                Ok((token, Shown::Proof(proofs.verifier.verify(proof, &call).map_err(Denial::Proof)?)))
+            }
+            // Another scheme is no token of this one.
+            (Presented::Proved(_), None) => Err(Denial::NoToken),
         }
     }
 }
@@ -114,7 +167,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let decided = self.layer.decide(request.headers(), connection(request.extensions()));
+        let decided = self.layer.decide(&request);
         match decided {
             Ok(caller) => {
                 request.headers_mut().remove(AUTHORIZATION);
@@ -185,8 +238,8 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// The one bearer token of a request (RFC 6750 2.1).
-fn bearer(headers: &HeaderMap) -> Result<&str, Denial> {
+/// The one token of a request.
+fn presented(headers: &HeaderMap) -> Result<Presented<'_>, Denial> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Err(Denial::NoToken),
@@ -195,7 +248,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denial> {
     };
     match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => {
-            Ok(token.trim_start_matches(' '))
+            Ok(Presented::Bearer(token.trim_start_matches(' ')))
+        }
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(dpop::HEADER) && !token.is_empty() => {
+            Ok(Presented::Proved(token.trim_start_matches(' ')))
         }
         // Another scheme is no token of this one.
         _ => Err(Denial::NoToken),

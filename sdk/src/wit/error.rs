@@ -102,6 +102,9 @@ pub enum ProofError {
     /// `alg` is not the one in `cnf.jwk.alg`.
     #[error("the proof was made with another algorithm than the token names")]
     WrongAlgorithm,
+    /// The key that the proof shows is missing, is not one that is used here, or is secret.
+    #[error("the proof shows no public key that is used here")]
+    BadKey,
     /// `aud` is missing, or not one URI.
     #[error("the audience of the proof is not one URI")]
     BadAudience,

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 /// Remembers proofs until they have expired, so that each is good once. Bounded: when it is full of proofs that may still
 /// be used, further ones are refused, because nobody could tell whether they were used before.
 #[derive(Debug)]
-pub(super) struct SingleUse {
+pub(crate) struct SingleUse {
     most: usize,
     used: Mutex<Used>,
 }
@@ -23,13 +23,13 @@ struct Used {
 }
 
 impl SingleUse {
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, used: Mutex::default() }
     }
 
     /// Notes that this key has used this id, which is good until then. Ids of different keys are different ids: nobody
     /// uses up those of another.
-    pub(super) fn note(&self, key: &PublicKey, id: &str, until: Timestamp, now: Timestamp) -> Result<(), ProofError> {
+    pub(crate) fn note(&self, key: &PublicKey, id: &str, until: Timestamp, now: Timestamp) -> Result<(), ProofError> {
         let mut context = Context::new(&SHA256);
         context.update(&key.spki_sha256());
         context.update(id.as_bytes());

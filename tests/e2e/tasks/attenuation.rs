@@ -25,7 +25,7 @@ use crate::task_rules::{Holder, id, on_runtime, wish};
 /// Pairs that are asked about at once.
 const AT_ONCE: usize = 16;
 /// Certificates are used this long, and then made anew.
-const KEPT: Duration = Duration::from_secs(300);
+const KEPT: Duration = Duration::from_mins(5);
 /// How much earlier than its parent a task is to end, where it is to end earlier.
 const EARLIER_S: i64 = 120;
 /// Of a hundred pairs, how many at the most cannot be asked about.

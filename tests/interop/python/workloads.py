@@ -25,6 +25,7 @@ class Place:
 
     def __init__(self, arguments: list[str]) -> None:
         self.ip, self.url, self.anchors, self.svids = arguments
+        self.directory = Path(self.svids)
         self.serve_name(urlsplit(self.url).hostname)
         self.metadata = requests.get(f"{self.url}:8444/.well-known/oauth-authorization-server/task", verify=self.anchors, timeout=20).json()
 
@@ -37,6 +38,5 @@ class Place:
         return self.metadata["mtls_endpoint_aliases"][f"{which}_endpoint"]
 
     def workload(self, name: str, spiffe_id: str | None = None) -> Workload:
-        directory = Path(self.svids)
-        identity = spiffe_id or json.loads((directory / f"{name}.id").read_text())
-        return Workload(directory / name, identity, self.anchors)
+        identity = spiffe_id or json.loads((self.directory / f"{name}.id").read_text())
+        return Workload(self.directory / name, identity, self.anchors)

@@ -10,6 +10,8 @@
     reason = "a test root"
 )]
 
+#[path = "clients/dpop.rs"]
+mod dpop;
 #[path = "clients/oauth.rs"]
 mod oauth;
 #[path = "clients/resource_servers.rs"]

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use mayfly_sdk::task::Actor;
+use mayfly_sdk::tls::PeerInfo;
 use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, VerifiedPeer};
 
 use super::Call;
 use crate::{
     directory::facts,
     ledger::Kind,
-    mint::sha256,
+    mint::{ShownKey, sha256},
     registry::{AssertedFacts, Entry, MintRequest, Uid, Wanted},
     store::{NodeRow, NodeState},
 };
@@ -27,7 +28,9 @@ pub(in crate::web) struct Found {
 
 /// A workload, as the ledger knows the certificate of the connection.
 pub(super) struct Client {
-    pub(super) peer: Arc<VerifiedPeer>,
+    pub(super) spiffe_id: SpiffeId,
+    /// What it has shown of its own.
+    pub(super) key: ShownKey,
     pub(super) node: Arc<NodeRow>,
     /// None where the workloads of the entry share an SVID.
     pub(super) instance: Option<InstanceId>,
@@ -42,17 +45,32 @@ impl Call {
     /// identity.
     pub(super) async fn client(&self) -> Result<Client, Refusal> {
         let missing = || Refusal::new(Reason::Unauthenticated, "this needs an X.509-SVID as client certificate");
-        let peer = Arc::clone(self.info.peer().ok_or_else(missing)?);
-        let Found { node, instance, entry } = self.found(&peer).await?;
+        let peer = self.info.as_ref().and_then(PeerInfo::peer).ok_or_else(missing)?;
+        let Found { node, instance, entry } = self.found(peer).await?;
+        self.living(&node, entry, instance, peer.spiffe_id(), ShownKey::Peer(Arc::clone(peer)))
+    }
+
+    /// The workload that something was issued to, if it still is what that says.
+    ///
+    /// # Errors
+    /// What keeps a node's workload from an identity.
+    pub(super) fn living(
+        &self,
+        node: &SpiffeId,
+        entry: Uid,
+        instance: Option<InstanceId>,
+        spiffe_id: &SpiffeId,
+        key: ShownKey,
+    ) -> Result<Client, Refusal> {
         let directory = &self.oauth.minter.directory;
-        let gone = || Refusal::new(Reason::NodeUnknown, format!("the node {node} of this certificate is not enrolled"));
-        let node = directory.node(&node).ok_or_else(gone)?;
+        let gone = || Refusal::new(Reason::NodeUnknown, format!("the node {node} of this workload is not enrolled"));
+        let node = directory.node(node).ok_or_else(gone)?;
         if node.state != NodeState::Active {
             return Err(Refusal::new(Reason::NodeBanned, format!("the node {} is banned or frozen", node.spiffe_id)));
         }
         // As if the node asked now: the entry may be gone, or be another one by the same name.
         let issuance = directory.with_registry(|registry| registry.get(entry).map(|entry| entry.issuance));
-        let unknown = || Refusal::new(Reason::UnknownEntry, "the entry of this certificate is gone");
+        let unknown = || Refusal::new(Reason::UnknownEntry, "the entry of this workload is gone");
         let request = MintRequest {
             node: &facts(&node),
             entry,
@@ -62,13 +80,10 @@ impl Call {
         };
         let now = directory.clock().now();
         let consent = directory.with_registry(|registry| registry.authorize(&request, now))?;
-        if consent.spiffe_id != *peer.spiffe_id() {
-            return Err(Refusal::new(
-                Reason::UnknownEntry,
-                "the entry of this certificate is for another identity now",
-            ));
+        if consent.spiffe_id != *spiffe_id {
+            return Err(Refusal::new(Reason::UnknownEntry, "the entry of this workload is for another identity now"));
         }
-        Ok(Client { peer, node, instance, entry: consent.entry })
+        Ok(Client { spiffe_id: spiffe_id.clone(), key, node, instance, entry: consent.entry })
     }
 
     async fn found(&self, peer: &VerifiedPeer) -> Result<Found, Refusal> {
@@ -107,13 +122,12 @@ fn serial(der: &[u8]) -> Option<Serial> {
 }
 
 impl Client {
-    /// The one process that the certificate is of.
+    /// The one process that this is.
     ///
     /// # Errors
     /// [`Reason::InsufficientAttestation`]: it is of several.
     pub(super) fn actor(&self) -> Result<Actor, Refusal> {
-        let shared =
-            || Refusal::new(Reason::InsufficientAttestation, "this certificate is shared by several processes");
-        Ok(Actor { spiffe_id: self.peer.spiffe_id().clone(), instance: self.instance.ok_or_else(shared)? })
+        let shared = || Refusal::new(Reason::InsufficientAttestation, "this identity is shared by several processes");
+        Ok(Actor { spiffe_id: self.spiffe_id.clone(), instance: self.instance.ok_or_else(shared)? })
     }
 }

@@ -38,6 +38,10 @@ fn code(reason: Reason) -> (&'static str, StatusCode) {
         | Reason::NodeFrozen
         | Reason::TemplateFactMissing
         | Reason::InsufficientAttestation => ("insufficient_attestation", StatusCode::UNAUTHORIZED),
+        Reason::JwtSvidInvalid | Reason::JwtSvidUntrusted | Reason::TokenUsed => {
+            ("invalid_client", StatusCode::UNAUTHORIZED)
+        }
+        Reason::ProofInvalid | Reason::ProofUsed => ("invalid_dpop_proof", StatusCode::BAD_REQUEST),
         Reason::TaskNotAllowed | Reason::TaskTokenNotBound | Reason::PermissionDenied => {
             ("unauthorized_client", StatusCode::BAD_REQUEST)
         }

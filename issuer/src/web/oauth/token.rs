@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Call, client::Client, error::OAuthError, form::Form, transaction};
 use crate::{
     ledger::RequestId,
-    mint::{BeginTask, Begun, RenewTask, Request, ShownKey},
+    mint::{BeginTask, Begun, RenewTask, Request},
     registry::AssertedFacts,
 };
 
@@ -38,14 +38,14 @@ async fn token(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(&'static str, Value), Refusal> {
-    let client = call.client().await?;
     let form = Form::read(headers, body)?;
+    let client = if call.info.is_some() { call.client().await? } else { call.asserted(&form, headers).await? };
     let wrong = |what: &str| Refusal::new(Reason::InvalidArgument, what);
-    if form.get("client_id").is_some_and(|id| id != client.peer.spiffe_id().as_str()) {
-        return Err(wrong("client_id is the SPIFFE ID of the client certificate"));
+    if form.get("client_id").is_some_and(|id| id != client.spiffe_id.as_str()) {
+        return Err(wrong("client_id is the SPIFFE ID of the client"));
     }
     if form.get("actor_token").is_some() {
-        return Err(wrong("the actor is the client, by its certificate; an actor_token is not taken"));
+        return Err(wrong("the actor is the client, by its SVID; an actor_token is not taken"));
     }
     match form.get("requested_token_type") {
         None | Some(ACCESS_TOKEN | JWT) => {
@@ -78,7 +78,7 @@ async fn access_token(call: &Call, client: &Client, form: &Form, request_id: Req
     match form.get("task_id") {
         Some(id) if parent_token.is_none() => {
             let id = id.parse().ok().ok_or_else(|| wrong("task_id is 32 hexadecimal digits"))?;
-            let wanted = RenewTask { id, svid: ShownKey::Peer(client.peer.clone()) };
+            let wanted = RenewTask { id, svid: client.key.clone() };
             minter.renew_task(&client.node, request(client, request_id, wanted)).await
         }
         Some(_) => Err(wrong("task_id is of a task that is open; a part of another task is a task of its own")),
@@ -117,7 +117,7 @@ fn begin(form: &Form, client: &Client, parent_token: Option<String>) -> Result<B
     let max_hops = form.number("task_max_hops")?.map(u8::try_from).transpose();
     let too_deep = |_| Refusal::new(Reason::InvalidArgument, "task_max_hops is 255 at the most");
     Ok(BeginTask {
-        svid: ShownKey::Peer(client.peer.clone()),
+        svid: client.key.clone(),
         purpose: form.required("task_purpose")?.to_owned(),
         grant: grant.to_string(),
         deadline,

@@ -22,7 +22,7 @@ const MAX_CONTEXT: usize = 2048;
 pub(super) async fn issue(call: &Call, client: &Client, form: &Form, request_id: RequestId) -> Result<Value, Refusal> {
     let minter = &call.oauth.minter;
     let now = minter.directory.clock().now();
-    let trust_domain = client.peer.spiffe_id().trust_domain();
+    let trust_domain = client.spiffe_id.trust_domain();
     if form.required("audience")? != trust_domain.as_str() {
         let what = format!("the audience of a transaction token is the trust domain {trust_domain}");
         return Err(Refusal::new(Reason::InvalidArgument, what));
@@ -40,7 +40,7 @@ pub(super) async fn issue(call: &Call, client: &Client, form: &Form, request_id:
         let mut payload = members(&claims, &scope);
         payload.insert("iss".to_owned(), format!("{}/txn", minter.task_iss.trim_end_matches("/task")).into());
         payload.insert("aud".to_owned(), trust_domain.as_str().into());
-        payload.insert("req_wl".to_owned(), client.peer.spiffe_id().as_str().into());
+        payload.insert("req_wl".to_owned(), client.spiffe_id.as_str().into());
         payload.insert("jti".to_owned(), json!(jti));
         payload.insert("iat".to_owned(), now.unix_s().into());
         payload.insert("exp".to_owned(), expires_at.unix_s().into());
@@ -65,7 +65,7 @@ pub(super) async fn issue(call: &Call, client: &Client, form: &Form, request_id:
         released_sha256: Some(sha256(&[token.as_bytes()])),
         not_after: Some(expires_at),
         personal: Personal {
-            spiffe_id: Some(client.peer.spiffe_id().clone()),
+            spiffe_id: Some(client.spiffe_id.clone()),
             actor: Some(claims.subject.to_string().into()),
             detail: Some(format!("for the task {}", claims.task.id).into()),
         },

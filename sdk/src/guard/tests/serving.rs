@@ -5,15 +5,21 @@ use std::sync::{Arc, Mutex};
 
 use ::axum::Router;
 use ::axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::pki_types::CertificateDer;
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::body::Body;
 use tower::service_fn;
 
 use super::*;
-use crate::task::WhenStale;
-use crate::task::fixture::claims;
+use crate::jwk;
+use crate::jws::JwsAlgorithm;
+use crate::key::{KeyAlgorithm, PrivateKey};
+use crate::task::fixture::{claims, thumbprint};
+use crate::task::{Binding, WhenStale};
 use crate::time::ClockHand;
 use crate::tls::{
     Acceptor, Authorizer, ClientAuth, ClientTls, Connector, Credentials, Options, PeerInfo, ServerTls, Trust,
@@ -22,6 +28,7 @@ use crate::tls::{
 use crate::x509::fixture::{Domain, Made, NOW, leaf, signed};
 
 const AGENT: &str = "spiffe://td/agent";
+const ORIGIN: &str = "https://files.example.org";
 
 struct World {
     domain: Domain,
@@ -80,6 +87,10 @@ impl World {
         let layer = self.guard.layer().scope(["read"]).resource_metadata("https://files.example.org/.well-known/x");
         let app = Router::new().route("/", who).route("/write", write).layer(layer);
         let app = app.route("/open", get(|| async {}));
+        let origin = ORIGIN.parse().unwrap();
+        let proved = get(|caller: Caller| async move { format!("{} proved", caller.agent()) });
+        let proved = Router::new().route("/proved", proved).layer(self.guard.layer().dpop(origin, &self.clock));
+        let app = app.merge(proved);
         self.tasks.spawn(async move {
             let service = app.into_make_service_with_connect_info::<PeerInfo>();
             ::axum::serve(Listener::new(incoming), service).await.unwrap();
@@ -102,6 +113,66 @@ impl World {
         connection.read_to_string(&mut answer).await.ok();
         (answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer:?}")), answer)
     }
+}
+
+/// A proof by this key for a request with this token (RFC 9449).
+fn proof(key: &PrivateKey, url: &str, id: &str, token: &str) -> String {
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let hash = URL_SAFE_NO_PAD.encode(thumbprint(token.as_bytes()));
+    let header = part(json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk::members(key.public_key())}));
+    let claims = part(json!({"htm": "GET", "htu": url, "iat": NOW.unix_s(), "jti": id, "ath": hash}));
+    let input = format!("{header}.{claims}");
+    let signature = key.sign(JwsAlgorithm::Es256.signature(), input.as_bytes()).unwrap();
+    format!("dpop: {input}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_key_needs_a_proof_by_that_key_for_each_request() {
+    let mut world = World::new().await;
+    let address = world.axum().await;
+    let (key, thief) =
+        (PrivateKey::generate(KeyAlgorithm::EcP256).unwrap(), PrivateKey::generate(KeyAlgorithm::EcP256).unwrap());
+    let agent = world.instance(AGENT);
+    let token = {
+        let mut claims = claims(&AGENT.parse().unwrap(), &agent.der, 1, NOW);
+        claims.binding = Binding::Key(jwk::thumbprint_sha256(key.public_key()));
+        world.authority.token(&claims)
+    };
+    let of_certificate = world.token(&agent, 2);
+    let url = format!("{ORIGIN}/proved");
+    let with = |token: &str, proofs: &[String]| [&[format!("authorization: DPoP {token}")], proofs].concat();
+    let good = proof(&key, &url, "the-first-proof", &token);
+    let (status, answer) = world.get(&address, "/proved", None, &with(&token, std::slice::from_ref(&good))).await;
+    assert!(status == 200 && answer.ends_with(&format!("{AGENT} proved")), "{answer}");
+
+    let fresh = |by: &PrivateKey, url: &str, id: &str| proof(by, url, id, &token);
+    for (headers, of, reason) in [
+        // Seen before; of another key; for another path; two of them; none.
+        (with(&token, std::slice::from_ref(&good)), None, "proof_used"),
+        (with(&token, &[fresh(&thief, &url, "by-the-thief")]), None, "task_token_not_bound"),
+        (with(&token, &[fresh(&key, &format!("{ORIGIN}/write"), "elsewhere")]), None, "proof_invalid"),
+        (with(&token, &[fresh(&key, &url, "one-of-two-1"), fresh(&key, &url, "one-of-two-2")]), None, "proof_invalid"),
+        (with(&token, &[]), None, "proof_invalid"),
+        // As a bearer token it is worth nothing, and neither is a certificate's token with a proof.
+        (bearer(&token).to_vec(), Some(&agent), "task_token_not_bound"),
+        (
+            with(&of_certificate, &[proof(&key, &url, "for-the-other", &of_certificate)]),
+            Some(&agent),
+            "task_token_not_bound",
+        ),
+    ] {
+        let (status, answer) = world.get(&address, "/proved", of, &headers).await;
+        assert!(status == 401 && answer.contains(&format!("mayfly-reason: {reason}")), "{reason}: {answer}");
+        assert!(
+            answer.contains("www-authenticate: DPoP ") && answer.contains("algs=\"ES256 ES384 ES512\""),
+            "{answer}"
+        );
+    }
+    // A route that did not ask for it takes no proofs.
+    let elsewhere = fresh(&key, &format!("{ORIGIN}/"), "not-here-either");
+    let (status, answer) = world.get(&address, "/", None, &with(&token, &[elsewhere])).await;
+    assert!(status == 401 && answer.contains("mayfly-reason: unauthenticated"), "{answer}");
+    assert!(!answer.contains("DPoP"), "{answer}");
 }
 
 /// What is presented, over whose connection; the status, the code, and the error of the challenge.

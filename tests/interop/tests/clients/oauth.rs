@@ -69,6 +69,7 @@ impl Place {
             .args([ip.as_str(), URL])
             .args([self.rig.dir().join("anchors.pem"), self.rig.dir().join("svids")])
             .args(more)
+            .env("SPIFFE_ENDPOINT_SOCKET", self.rig.endpoint("a"))
             .output()
             .unwrap();
         assert!(output.status.success(), "{}\n{}", text(&output), self.rig.issuer_log());
