@@ -26,7 +26,7 @@ async fn two_months_pass_without_a_gap_and_with_every_key_published_before_it_si
     let mut world = World::new();
     world.settings.root_life = Ttl::from_s(60 * 24 * HOUR);
     world.settings.wit = true;
-    pass(&world, 62).await;
+    Box::pin(pass(&world, 62)).await;
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn two_months_pass_without_a_gap_and_with_every_key_published_before_it_si
 async fn a_year_passes_without_a_gap_and_with_every_key_published_before_it_signs() {
     let mut world = World::new();
     world.settings.wit = true;
-    pass(&world, 370).await;
+    Box::pin(pass(&world, 370)).await;
 }
 
 /// Days pass, of which the root lives all but a few.

@@ -6,7 +6,7 @@ use super::{oauth::Place, tool};
 
 const AUDIENCE: &str = "https://files.example.org/mcp";
 
-/// py-spiffe fetches the JWT-SVIDs, PyJWT signs the proofs, joserfc says which key a token is bound to.
+/// py-spiffe fetches the JWT-SVIDs, `PyJWT` signs the proofs, joserfc says which key a token is bound to.
 #[test]
 fn a_jwt_svid_and_a_proof_of_possession_obtain_tokens_that_are_bound_to_a_key() {
     let Some(python) = tool(&["MAYFLY_TEST_PYTHON", "target/test-env/venv/bin/python"]) else { return };
