@@ -15,12 +15,9 @@
 
 mod claims;
 mod config;
-mod fetch;
-mod keys;
 mod provider;
 #[cfg(test)]
 mod tests;
-mod token;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -30,9 +27,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::ProviderConfig;
 
-use crate::{registry::AgentlessCaller, store::UsedToken};
+use crate::{
+    oidc::{JWT, Presented, ProviderKeys, shown},
+    registry::AgentlessCaller,
+    store::UsedToken,
+};
 use provider::Provider;
-use token::Presented;
 
 /// Callers that are looked at at a time; above it they are told to come back.
 const CALLERS: usize = 64;
@@ -93,41 +93,30 @@ impl Agentless {
     /// # Errors
     /// The first thing that does not hold.
     pub async fn verify(&self, token: &str) -> Result<VerifiedToken, Refusal> {
-        let presented = Presented::read(token)?;
+        let presented = Presented::read(token, &[JWT])?;
         let issuer = presented.claimed_issuer()?;
         let provider = self.providers.iter().find(|provider| provider.issuer() == issuer).ok_or_else(|| {
             let what = format!("no identity provider with the issuer {:?} is configured", shown(&issuer));
             Refusal::new(Reason::IdentityProviderUnknown, what)
         })?;
-        let algorithm = presented.algorithm();
-        if !provider.allows(algorithm) {
-            let what = format!("tokens of agentless:{} are not signed with {algorithm}", provider.name());
-            return Err(Refusal::new(Reason::TokenInvalid, what));
-        }
-        let key = provider.key(presented.key_id()).await?;
-        let claims = presented.verify(&key)?;
+        let claims = provider.oidc().verify(presented).await?;
         claims::check(claims, provider, &self.trust_domain, self.clock.now())
     }
 
     /// Keeps the keys of the providers current, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let all = self.providers.iter().map(|provider| provider.run(&stop));
+        let all = self.providers.iter().map(|provider| provider.oidc().run(&stop));
         futures_util::future::join_all(all).await;
         stop.cancelled().await;
     }
 }
 
-/// As much of a text of a stranger as is repeated.
-fn shown(text: &str) -> String {
-    text.chars().take(128).collect()
-}
-
 /// Reads bytes as a token and as the keys of a provider, for a fuzz target: whatever they are, it returns.
 pub fn fuzz_token_and_keys(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)
-        && let Ok(presented) = Presented::read(text)
+        && let Ok(presented) = Presented::read(text, &[JWT])
     {
         presented.claimed_issuer().ok();
     }
-    keys::ProviderKeys::parse(bytes).ok();
+    ProviderKeys::parse(bytes).ok();
 }

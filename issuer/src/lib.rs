@@ -31,6 +31,7 @@ pub mod sync;
 pub mod agentless;
 pub mod attest;
 pub mod mint;
+mod oidc;
 pub mod policy;
 pub mod task;
 

@@ -5,16 +5,17 @@ mod tests;
 
 use std::sync::Arc;
 
-use mayfly_sdk::{Reason, Refusal, Selector, Timestamp, TrustDomain, Ttl, jws::Object};
+use mayfly_sdk::{Reason, Refusal, Selector, Timestamp, TrustDomain, jws::Object};
 use serde_json::Value;
 
-use super::{VerifiedToken, provider::Provider, shown, token::Claims};
-use crate::{mint::sha256, registry::AgentlessCaller, store::UsedToken};
+use super::{VerifiedToken, provider::Provider};
+use crate::{
+    mint::sha256,
+    oidc::{Claims, LEEWAY, MAX_ID, Times, invalid, shown, text},
+    registry::AgentlessCaller,
+    store::UsedToken,
+};
 
-/// How far the clocks of provider and issuer may differ.
-const LEEWAY: Ttl = Ttl::from_s(30);
-/// The longest `jti` and `sub`, bytes.
-const MAX_ID: usize = 1024;
 /// The longest value that becomes a selector, bytes; a longer one becomes none.
 const MAX_VALUE: usize = 1024;
 /// The most selectors of one token.
@@ -38,7 +39,9 @@ pub(super) fn check(
         return Err(invalid("the token is of another issuer"));
     }
     check_audience(&all, trust_domain)?;
-    let expires_at = check_times(&all, provider, now)?;
+    let times = Times::check(&all, provider.token_life(), now)?;
+    // It must be remembered for as long as it is accepted.
+    let expires_at = times.expires_at.saturating_add(LEEWAY);
     let subject = text(&all, "sub", MAX_ID)?.ok_or_else(|| invalid("the token does not say who it is for (sub)"))?;
     let id = text(&all, "jti", MAX_ID)?;
     // One name space for each provider, and the two kinds of id cannot be taken for each other.
@@ -80,26 +83,6 @@ fn check_audience(claims: &Object, trust_domain: &TrustDomain) -> Result<(), Ref
     Err(Refusal::new(Reason::WrongAudience, what))
 }
 
-/// When the token ends.
-fn check_times(claims: &Object, provider: &Provider, now: Timestamp) -> Result<Timestamp, Refusal> {
-    let expires_at = time(claims, "exp")?.ok_or_else(|| invalid("the token does not say when it ends (exp)"))?;
-    if expires_at.saturating_add(LEEWAY) < now {
-        return Err(Refusal::new(Reason::Expired, format!("the token ended at {expires_at}")));
-    }
-    let longest = provider.token_life();
-    if expires_at > now.saturating_add(longest).saturating_add(LEEWAY) {
-        let what = format!("the token ends at {expires_at}, and at most {longest} are accepted");
-        return Err(invalid(what));
-    }
-    for name in ["nbf", "iat"] {
-        if time(claims, name)?.is_some_and(|begins| begins > now.saturating_add(LEEWAY)) {
-            return Err(Refusal::new(Reason::NotYetValid, format!("the token is not valid yet ({name})")));
-        }
-    }
-    // It must be remembered for as long as it is accepted.
-    Ok(expires_at.saturating_add(LEEWAY))
-}
-
 /// The claims as selectors: texts, whole numbers and booleans, and lists of them. What cannot be a selector is none, and then
 /// no entry that asks for it matches: conditions only ever ask for what is there.
 fn selectors(claims: &Object) -> Result<Vec<Selector>, Refusal> {
@@ -132,30 +115,4 @@ fn scalar(value: &Value) -> Option<String> {
         }
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
-}
-
-/// A claim that is text, and neither empty nor long.
-fn text<'c>(claims: &'c Object, name: &str, most: usize) -> Result<Option<&'c str>, Refusal> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) if !text.is_empty() && text.len() <= most => Ok(Some(text)),
-        Some(_) => Err(invalid(format!("the claim {name} is not a text of 1 to {most} bytes"))),
-    }
-}
-
-/// A claim that is a moment: whole seconds.
-fn time(claims: &Object, name: &str) -> Result<Option<Timestamp>, Refusal> {
-    match claims.get(name) {
-        None => Ok(None),
-        Some(Value::Number(number)) => {
-            let seconds = number.as_i64().filter(|seconds| (0..=253_402_300_799).contains(seconds));
-            let seconds = seconds.ok_or_else(|| invalid(format!("the claim {name} is no moment in whole seconds")))?;
-            Ok(Some(Timestamp::from_unix_s(seconds)))
-        }
-        Some(_) => Err(invalid(format!("the claim {name} is not a number"))),
-    }
-}
-
-fn invalid(what: impl Into<String>) -> Refusal {
-    Refusal::new(Reason::TokenInvalid, what)
 }

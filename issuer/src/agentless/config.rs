@@ -1,12 +1,9 @@
 use std::{collections::HashSet, path::PathBuf};
 
-use mayfly_sdk::{Selector, Ttl, jws::JwsAlgorithm, settings::Problem};
+use mayfly_sdk::{Selector, Ttl, settings::Problem};
 use serde::{Deserialize, Serialize};
 
-use super::fetch::JwksUrl;
-
-/// The longest life that a token may have, whatever is configured.
-const LONGEST_TOKEN_LIFE: Ttl = Ttl::from_s(86_400);
+use crate::oidc::{Described, default_algorithms};
 
 /// One identity provider: a table `[agentless.NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +32,7 @@ impl Default for ProviderConfig {
             jwks_file: None,
             jwks_url: None,
             jwks_ca: None,
-            algorithms: ["RS256", "ES256", "ES384", "PS256"].map(str::to_owned).to_vec(),
+            algorithms: default_algorithms(),
             token_life: Ttl::from_s(3600),
             require_jti: true,
         }
@@ -59,44 +56,22 @@ impl ProviderConfig {
     }
 
     fn check(&self, name: &str, problems: &mut Vec<Problem>) {
-        let mut problem = |key: &str, what: String, remedy: &str| {
-            problems.push(Problem::new(format!("agentless.{name}{key}"), what, remedy));
-        };
+        let place = format!("agentless.{name}");
         if Selector::new("agentless", name, "x").is_err() {
-            problem("", "is not a name".to_owned(), "use 1 to 64 of the characters a-z 0-9 _ -");
+            problems.push(Problem::new(&place, "is not a name", "use 1 to 64 of the characters a-z 0-9 _ -"));
         }
-        if self.issuer.is_empty() {
-            problem(".issuer", "is not set".to_owned(), "write the `iss` of the provider's tokens, to the letter");
-        }
-        match (&self.jwks_file, &self.jwks_url) {
-            (None, None) => problem("", "has no keys".to_owned(), "set jwks_file or jwks_url"),
-            (Some(_), Some(_)) => problem(".jwks_url", "is set beside jwks_file".to_owned(), "keep one of the two"),
-            (None, Some(url)) => {
-                if let Err(what) = JwksUrl::parse(url) {
-                    problem(".jwks_url", what, "write https://HOST[:PORT]/PATH");
-                }
-            }
-            (Some(_), None) => {}
-        }
-        if self.jwks_ca.is_some() && self.jwks_url.is_none() {
-            problem(".jwks_ca", "is set without jwks_url".to_owned(), "remove it");
-        }
-        if self.algorithms.is_empty() {
-            problem(".algorithms", "is empty".to_owned(), "remove it to take the default");
-        }
-        for algorithm in &self.algorithms {
-            if read_algorithm(algorithm).is_none() {
-                let remedy = "use RS256, RS384, RS512, PS256, PS384, PS512, ES256 or ES384";
-                problem(".algorithms", format!("{algorithm:?} is none that is accepted"), remedy);
-            }
-        }
-        if self.token_life.is_zero() || self.token_life > LONGEST_TOKEN_LIFE {
-            problem(".token_life", format!("{} is out of range", self.token_life), "use up to 24h");
+        self.described().check(&place, problems);
+    }
+
+    /// What every identity provider has.
+    pub(super) fn described(&self) -> Described<'_> {
+        Described {
+            issuer: &self.issuer,
+            jwks_file: self.jwks_file.as_deref(),
+            jwks_url: self.jwks_url.as_deref(),
+            jwks_ca: self.jwks_ca.as_deref(),
+            algorithms: &self.algorithms,
+            token_life: self.token_life,
         }
     }
-}
-
-/// The algorithm of this name; none for one that the verifier lacks.
-pub(super) fn read_algorithm(name: &str) -> Option<JwsAlgorithm> {
-    name.parse().ok().filter(|algorithm| *algorithm != JwsAlgorithm::Es512)
 }

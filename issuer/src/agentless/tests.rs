@@ -5,12 +5,8 @@ use mayfly_sdk::{KeyAlgorithm, PrivateKey, SignatureAlgorithm, Timestamp, Ttl, j
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{
-    fetch::JwksUrl,
-    keys::{ProviderKey, ProviderKeys},
-    token::Presented,
-    *,
-};
+use super::*;
+use crate::oidc::{JwksUrl, ProviderKey};
 
 fn config(issuer: &str) -> ProviderConfig {
     ProviderConfig { issuer: issuer.into(), jwks_file: Some("/nonexistent".into()), ..ProviderConfig::default() }
@@ -130,7 +126,7 @@ async fn an_unknown_key_is_asked_for_every_half_a_minute_at_the_most() {
     let (path, key) = (dir.path().join("keys"), key());
     let (clock, hand) = Clock::manual(START);
     let agentless = from_file(&path, &clock);
-    let provider = &agentless.providers[0];
+    let provider = agentless.providers[0].oidc();
     let reason = async |id: &str| provider.key(id).await.err().map(|refusal| refusal.reason);
     assert_eq!(reason("a").await, Some(Reason::IdentityProviderUnavailable));
     write(&path, &[members(&key, "a")]);
@@ -153,7 +149,7 @@ async fn keys_are_fetched_anew_every_few_minutes_until_the_end() {
     let agentless = from_file(&path, &Clock::manual(START).0);
     let stop = CancellationToken::new();
     let steps = async {
-        let knows = async |id: &str| agentless.providers[0].key(id).await.is_ok();
+        let knows = async |id: &str| agentless.providers[0].oidc().key(id).await.is_ok();
         tokio::time::sleep(Duration::from_secs(1)).await;
         // Nothing is asked for here: it was a moment ago, by a clock that stands.
         write(&path, &[members(&key, "b")]);
@@ -170,7 +166,7 @@ async fn keys_are_fetched_anew_every_few_minutes_until_the_end() {
 #[test]
 fn a_token_is_read_within_bounds_of_size_and_form() {
     let key = key();
-    let read = |token: &str| Presented::read(token).map(|it| it.key_id().to_owned()).map_err(|it| it.reason);
+    let read = |token: &str| Presented::read(token, &[JWT]).map(|it| it.key_id().to_owned()).map_err(|it| it.reason);
     let with = |header: &Value| read(&signed(&key, SignatureAlgorithm::EcP256Sha256Fixed, header, GOOD));
     let bad = Err(Reason::TokenInvalid);
     for good in ["JWT", "jwt"] {
@@ -208,7 +204,7 @@ fn a_signature_holds_by_the_algorithm_of_the_key_and_no_other() {
         // Without a time, and long past: that is for the claims.
         let token = signed(&rsa, by, &json!({ "alg": name, "kid": "a" }), r#"{"nbf":9999999999,"aud":"x"}"#);
         let key = ProviderKey { public: rsa.public_key().clone(), algorithm: only };
-        Presented::read(&token).unwrap().verify(&key).map(|claims| claims.all.len()).map_err(|it| it.reason)
+        Presented::read(&token, &[JWT]).unwrap().verify(&key).map(|claims| claims.all.len()).map_err(|it| it.reason)
     };
     let (rs, ps) = (SignatureAlgorithm::RsaPkcs1Sha256, SignatureAlgorithm::RsaPssSha256);
     assert_eq!(verified(None, "RS256", rs), Ok(2));
@@ -218,7 +214,7 @@ fn a_signature_holds_by_the_algorithm_of_the_key_and_no_other() {
     assert_eq!(verified(None, "PS256", rs), Err(Reason::TokenUntrusted));
     let past = signed(&rsa, rs, &json!({ "alg": "RS256", "kid": "a" }), r#"{"exp":1}"#);
     let key = ProviderKey { public: rsa.public_key().clone(), algorithm: None };
-    assert!(Presented::read(&past).unwrap().verify(&key).is_ok());
+    assert!(Presented::read(&past, &[JWT]).unwrap().verify(&key).is_ok());
 }
 
 #[test]
@@ -288,7 +284,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_reader_of_tokens_panic(text in r"[A-Za-z0-9_-]{0,40}(\.[A-Za-z0-9_-]{0,40}){0,4}|\PC*") {
-        if let Ok(presented) = Presented::read(&text) {
+        if let Ok(presented) = Presented::read(&text, &[JWT]) {
             let _issuer = presented.claimed_issuer();
         }
     }

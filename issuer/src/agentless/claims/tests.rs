@@ -1,4 +1,4 @@
-use mayfly_sdk::Clock;
+use mayfly_sdk::{Clock, Ttl};
 use serde_json::json;
 
 use super::*;

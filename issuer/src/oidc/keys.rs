@@ -18,22 +18,22 @@ const MAX_KEY_ID: usize = 512;
 
 /// One public key of an identity provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ProviderKey {
-    pub(super) public: PublicKey,
+pub(crate) struct ProviderKey {
+    pub(crate) public: PublicKey,
     /// The one algorithm that it is for, where the provider says so.
-    pub(super) algorithm: Option<JwsAlgorithm>,
+    pub(crate) algorithm: Option<JwsAlgorithm>,
 }
 
 /// The keys of an identity provider, by their ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ProviderKeys(HashMap<String, ProviderKey>);
+pub(crate) struct ProviderKeys(HashMap<String, ProviderKey>);
 
 impl ProviderKeys {
     /// Reads a JWK Set. Keys that are not for signatures, or of a kind that is not accepted, are left out.
     ///
     /// # Errors
     /// In words: it is no JWK Set, too large, two of its keys have one id, one of them is secret, or none is of use.
-    pub(super) fn parse(document: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(document: &[u8]) -> Result<Self, String> {
         let document = object(document).map_err(|error| error.to_string())?;
         let Some(Value::Array(all)) = document.get("keys") else { return Err("it has no list of keys".to_owned()) };
         if all.len() > MAX_KEYS {
@@ -56,11 +56,11 @@ impl ProviderKeys {
         Ok(Self(keys))
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&ProviderKey> {
+    pub(crate) fn get(&self, id: &str) -> Option<&ProviderKey> {
         self.0.get(id)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }

@@ -18,7 +18,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::config::ProviderConfig;
+use super::config::Described;
 
 /// The longest document, bytes.
 const MAX_DOCUMENT: usize = 256 * 1024;
@@ -40,7 +40,7 @@ pub(super) enum KeySource {
 
 /// `https://HOST[:PORT]/PATH`, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct JwksUrl {
+pub(crate) struct JwksUrl {
     host: String,
     port: u16,
     /// With the query.
@@ -48,7 +48,7 @@ pub(super) struct JwksUrl {
 }
 
 impl JwksUrl {
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
         let parsed: http::Uri = url.parse().map_err(|error| format!("{url:?} is no address: {error}"))?;
         let authority = parsed.authority().ok_or_else(|| format!("{url:?} names no host"))?;
         if parsed.scheme_str() != Some("https") || authority.as_str().contains('@') {
@@ -63,12 +63,12 @@ impl JwksUrl {
 impl KeySource {
     /// # Errors
     /// In words: a setting is missing or wrong, or the certificate authorities cannot be read.
-    pub(super) fn new(config: &ProviderConfig) -> Result<Self, String> {
-        match (&config.jwks_file, &config.jwks_url) {
-            (Some(file), None) => Ok(Self::File(file.clone())),
+    pub(super) fn new(config: &Described<'_>) -> Result<Self, String> {
+        match (config.jwks_file, config.jwks_url) {
+            (Some(file), None) => Ok(Self::File(file.to_owned())),
             (None, Some(url)) => {
-                let authorities = config.jwks_ca.clone().unwrap_or_else(|| PathBuf::from(MACHINE_AUTHORITIES));
-                Ok(Self::Url { url: JwksUrl::parse(url)?, tls: client_tls(&authorities)? })
+                let authorities = config.jwks_ca.unwrap_or_else(|| Path::new(MACHINE_AUTHORITIES));
+                Ok(Self::Url { url: JwksUrl::parse(url)?, tls: client_tls(authorities)? })
             }
             _ => Err("set either jwks_file or jwks_url".to_owned()),
         }

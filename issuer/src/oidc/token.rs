@@ -12,13 +12,16 @@ use super::keys::ProviderKey;
 use crate::{ledger::Digest, mint::sha256};
 
 /// The longest token that is read, bytes.
-const MAX_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_BYTES: usize = 16 * 1024;
 /// The longest key id, bytes.
 const MAX_KEY_ID: usize = 512;
 
+/// The `typ` of a token that says no more than that it is one.
+pub(crate) const JWT: &str = "jwt";
+
 /// A token whose form was checked, and nothing else.
 #[derive(Debug)]
-pub(super) struct Presented<'a> {
+pub(crate) struct Presented<'a> {
     token: &'a str,
     unverified: Unverified<'a>,
     key_id: String,
@@ -26,18 +29,18 @@ pub(super) struct Presented<'a> {
 
 /// What a token says, once its signature was found to hold.
 #[derive(Debug)]
-pub(super) struct Claims {
-    pub(super) all: Object,
+pub(crate) struct Claims {
+    pub(crate) all: Object,
     /// SHA-256 of what was signed: another token of the same content has it too, whatever its signature looks like.
-    pub(super) signed_sha256: Digest,
+    pub(crate) signed_sha256: Digest,
 }
 
 impl<'a> Presented<'a> {
-    /// Reads a token. No cryptography.
+    /// Reads a token whose `typ` is one of these; one that has none may be of any. No cryptography.
     ///
     /// # Errors
     /// [`Reason::TokenInvalid`].
-    pub(super) fn read(token: &'a str) -> Result<Self, Refusal> {
+    pub(crate) fn read(token: &'a str, types: &[&str]) -> Result<Self, Refusal> {
         if token.len() > MAX_BYTES {
             return Err(invalid("the token is longer than 16 KiB"));
         }
@@ -47,9 +50,13 @@ impl<'a> Presented<'a> {
         if header.contains_key("crit") || header.contains_key("b64") {
             return Err(invalid("the header of the token asks for an extension that is not supported"));
         }
-        let is_jwt = |typ: &Value| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"));
-        if !header.get("typ").is_none_or(is_jwt) {
-            return Err(invalid("the token is of another type than JWT"));
+        // `application/` may be left out (RFC 7515 4.1.9).
+        let is_wanted = |typ: &Value| {
+            let typ = typ.as_str().unwrap_or_default().to_ascii_lowercase();
+            types.contains(&typ.strip_prefix("application/").unwrap_or(&typ))
+        };
+        if !header.get("typ").is_none_or(is_wanted) {
+            return Err(invalid(format!("the token is of another type (typ) than {}", types.join(", "))));
         }
         let key_id = unverified.key_id().filter(|id| !id.is_empty() && id.len() <= MAX_KEY_ID);
         let key_id = key_id.ok_or_else(|| invalid("the token does not name its key (kid)"))?.to_owned();
@@ -57,17 +64,17 @@ impl<'a> Presented<'a> {
     }
 
     /// The issuer that the token claims: good for choosing whose keys to check it with.
-    pub(super) fn claimed_issuer(&self) -> Result<String, Refusal> {
+    pub(crate) fn claimed_issuer(&self) -> Result<String, Refusal> {
         let claims = self.unverified.insecure_claims().map_err(|error| invalid(error.to_string()))?;
         let issuer = claims.get("iss").and_then(Value::as_str);
         issuer.map(str::to_owned).ok_or_else(|| invalid("the token does not name its issuer"))
     }
 
-    pub(super) fn algorithm(&self) -> JwsAlgorithm {
+    pub(crate) fn algorithm(&self) -> JwsAlgorithm {
         self.unverified.algorithm()
     }
 
-    pub(super) fn key_id(&self) -> &str {
+    pub(crate) fn key_id(&self) -> &str {
         &self.key_id
     }
 
@@ -76,7 +83,7 @@ impl<'a> Presented<'a> {
     ///
     /// # Errors
     /// [`Reason::TokenUntrusted`].
-    pub(super) fn verify(self, key: &ProviderKey) -> Result<Claims, Refusal> {
+    pub(crate) fn verify(self, key: &ProviderKey) -> Result<Claims, Refusal> {
         let untrusted = |what: &str| Refusal::new(Reason::TokenUntrusted, what);
         let algorithm = self.algorithm();
         let fits = algorithm.fits(key.public.key_type()) && key.algorithm.is_none_or(|only| only == algorithm);
