@@ -14,7 +14,7 @@ const FILES: [&str; 6] = [
 ];
 
 /// Messages that hold a key or a bearer token: `src/secret.rs` says what they show of themselves.
-const SECRET: [&str; 11] = [
+const SECRET: [&str; 12] = [
     ".X509SVID",
     ".JWTSVID",
     ".WITSVID",
@@ -23,6 +23,7 @@ const SECRET: [&str; 11] = [
     ".mayfly.node.v1.BeginTaskRequest",
     ".mayfly.node.v1.CheckTaskRequest",
     ".mayfly.task.v1.TaskToken",
+    ".mayfly.task.v1.BeginRequest",
     ".mayfly.task.v1.DelegateRequest",
     ".mayfly.task.v1.ValidateRequest",
     ".envoy.extensions.transport_sockets.tls.v3.TlsCertificate",

@@ -10,7 +10,7 @@ use mayfly_sdk::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{agentless::ProviderConfig, authority, registry::Rules, task};
+use crate::{agentless::ProviderConfig, authority, registry::Rules, task, users::UserProviderConfig};
 
 /// Everything an operator can set. `deploy/issuer.toml` lists each key with its default.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct Config {
     pub attest: AttestConfig,
     /// Identity providers whose tokens get an SVID without a node agent, by name.
     pub agentless: BTreeMap<String, ProviderConfig>,
+    /// Identity providers on behalf of whose users tasks may be begun, by name.
+    pub users: BTreeMap<String, UserProviderConfig>,
     /// Lifetimes of what is issued.
     pub ttl: TtlConfig,
     /// Lifetimes of signing keys.
@@ -214,6 +216,7 @@ impl Default for Config {
             wrapping_key: None,
             attest: AttestConfig::default(),
             agentless: BTreeMap::new(),
+            users: BTreeMap::new(),
             ttl: TtlConfig::default(),
             authority: authority::Settings::default(),
             wit: WitConfig::default(),

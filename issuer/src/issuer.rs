@@ -30,6 +30,7 @@ use crate::{
     mint::{Admission, KeptRefusals, LiveKeys, Minter, VerifiedSvids},
     store::{Durability, Options as StoreOptions, Store, StoreError},
     task::{Silence, Tasks},
+    users::Users,
     web::{Web, WebError},
 };
 
@@ -176,7 +177,18 @@ impl Parts<'_> {
     async fn run(self, rotation: Rotation, identity: OwnIdentity) -> Result<(), RunError> {
         let (metrics, registry) = Metrics::registered();
         let mut parts: JoinSet<Ended> = JoinSet::new();
-        let minter = self.minter();
+        let users = Users::new(
+            &self.config.users,
+            &self.config.task_issuer(self.directory.trust_domain()),
+            self.directory.clock().clone(),
+        )?;
+        let users = Arc::new(users);
+        let (providers, stop) = (Arc::clone(&users), self.stop.clone());
+        parts.spawn(async move {
+            providers.run(stop).await;
+            ("keys of users' identity providers", Ok(()))
+        });
+        let minter = self.minter(users);
         self.nodes(&mut parts, &identity, Arc::clone(&minter), &metrics).await?;
         self.web(&mut parts, &identity, minter, &metrics).await?;
         // After what others need: whoever gets an answer here finds the rest in its place.
@@ -279,7 +291,7 @@ impl Parts<'_> {
         Ok(())
     }
 
-    fn minter(&self) -> Arc<Minter> {
+    fn minter(&self, users: Arc<Users>) -> Arc<Minter> {
         let url = &self.config.web.public_url;
         let iss = (!url.is_empty()).then(|| Arc::from(format!("{}/svid", url.trim_end_matches('/'))));
         Arc::new(Minter {
@@ -295,6 +307,7 @@ impl Parts<'_> {
             verified: VerifiedSvids::default(),
             kept_refusals: KeptRefusals::default(),
             task_iss: self.config.task_issuer(self.directory.trust_domain()).into(),
+            users,
         })
     }
 

@@ -34,6 +34,7 @@ pub mod mint;
 mod oidc;
 pub mod policy;
 pub mod task;
+pub mod users;
 
 // The edges.
 pub mod api;

@@ -14,6 +14,7 @@ mod admission;
 mod agentless;
 mod jwt;
 mod live_keys;
+mod on_behalf;
 mod step;
 mod task;
 mod verified;
@@ -43,6 +44,7 @@ use crate::{
     registry::{AssertedFacts, NodeFacts, Uid},
     store::NodeRow,
     task::Tasks,
+    users::Users,
 };
 
 /// How many signatures are made before other work on this thread gets a turn.
@@ -68,6 +70,8 @@ pub struct Minter {
     pub kept_refusals: KeptRefusals,
     /// The `iss` of task tokens.
     pub task_iss: Arc<str>,
+    /// On whose behalf tasks may be begun.
+    pub users: Arc<Users>,
 }
 
 /// What a node asks for one of its workloads. Its word, not yet believed.

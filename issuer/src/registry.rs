@@ -41,7 +41,7 @@ pub use agentless::{AgentlessCaller, AgentlessRequest};
 pub use authorize::{Authorization, MintRequest, Wanted};
 pub use diff::EntryChange;
 pub use entry::{
-    AdminGrant, AllowedDetails, Entry, EntrySpec, Extra, NodeAsserted, NodeMatch, Quotas, Sharing, TaskGrant,
+    AdminGrant, AllowedDetails, Entry, EntrySpec, Extra, NodeAsserted, NodeMatch, Quotas, Sharing, TaskGrant, UsersOf,
 };
 pub use facts::{AssertedFacts, MAX_ASSERTED_FACTS, NodeFacts};
 pub use file::{EntriesFile, MAX_DOCUMENT_BYTES, fuzz_entries_document};

@@ -28,6 +28,7 @@ mod slots;
 mod tasks;
 mod transaction;
 mod used_tokens;
+mod users;
 mod writer;
 
 use std::path::Path;
@@ -54,6 +55,7 @@ pub use silences::{HushTasks, KeepSilences};
 pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
 pub use tasks::{BeginTask, ForgetTasks, MoveTask, Moved, TaskBegin, TaskRow, kind_of};
 pub use used_tokens::{RedeemToken, Redemption, UsedToken};
+pub use users::{Barred, LogOut, LoggedOut, SuspendUser, TaskUser};
 
 use crate::ledger::{Encoded, Record};
 use changes::BeginEpoch;
@@ -267,6 +269,30 @@ impl Store {
         then: impl FnOnce(&Vec<Moved>) + Send + 'static,
     ) -> Result<Vec<Moved>, StoreError> {
         self.work_then(hush, then).await
+    }
+
+    /// Suspends a user's tasks or resumes them; `then` as in [`Store::begin_task`].
+    ///
+    /// # Errors
+    /// The disk's; `then` is dropped.
+    pub async fn suspend_user(
+        &self,
+        change: SuspendUser,
+        then: impl FnOnce(&Vec<Moved>) + Send + 'static,
+    ) -> Result<Vec<Moved>, StoreError> {
+        self.work_then(change, then).await
+    }
+
+    /// Logs a user out; `then` as in [`Store::begin_task`].
+    ///
+    /// # Errors
+    /// The disk's; `then` is dropped.
+    pub async fn log_out(
+        &self,
+        logout: LogOut,
+        then: impl FnOnce(&LoggedOut) + Send + 'static,
+    ) -> Result<LoggedOut, StoreError> {
+        self.work_then(logout, then).await
     }
 
     /// Remembers for how long nodes have been silent.

@@ -17,13 +17,15 @@ mod silence;
 mod statuses;
 mod table;
 mod tasks;
+mod users;
 mod watch;
 
 pub use feeds::Following;
 pub(crate) use feeds::HEARTBEAT;
-pub use held::{Held, Task};
+pub use held::{Held, Task, UserToken};
 pub(crate) use rate::Rate;
 pub use silence::Silence;
 pub use statuses::{PER_LIST, StatusListed};
 pub use tasks::{By, Limits, Tasks};
+pub use users::{Changed, Logout};
 pub use watch::{News, Watch};

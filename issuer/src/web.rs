@@ -2,7 +2,7 @@
 //! else others fetch without being known to us. The other always does: OAuth for workloads.
 //!
 //! ```text
-//! TCP ──Acceptor (handshakes, places, 30 s)──> TLS 1.2 or 1.3 ──HTTP/1.1 (bounded)──> path ──> BundleEndpoint, Discovery
+//! TCP ──Acceptor (handshakes, places, 30 s)──> TLS 1.2 or 1.3 ──HTTP/1.1 (bounded)──> path ──> BundleEndpoint, Discovery, Logouts
 //!            presents: the issuer's own SVID (https_spiffe) or the files' certificate (https_web)
 //! TCP ──Acceptor──> TLS with an X.509-SVID of this trust domain ──HTTP/1.1 (bounded)──> path ──> OAuth
 //! ```
@@ -17,6 +17,7 @@ mod bundle;
 mod certificate;
 mod discovery;
 mod document;
+mod logout;
 mod oauth;
 mod serve;
 mod status;
@@ -33,7 +34,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text, oauth::OAuth, status::StatusLists,
+    bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text, logout::Logouts, oauth::OAuth,
+    status::StatusLists,
 };
 use crate::{
     config::{Config, Profile},
@@ -97,12 +99,22 @@ struct Site {
     /// Only where the issuer has a public URL: nobody else is named by one.
     discovery: Option<Discovery>,
     statuses: Option<StatusLists>,
+    logouts: Logouts,
     metrics: Arc<Metrics>,
 }
 
 impl Site {
-    /// The answer to one request. Its body, if it has one, is not looked at.
-    async fn answer<B>(&self, request: Request<B>) -> Response<Body> {
+    /// The answer to one request.
+    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: hyper::body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(name) = self.logouts.at(request.uri().path()).map(str::to_owned) {
+            let response = self.logouts.answer(&name, request).await;
+            self.metrics.web_answered(response.status().as_u16());
+            return response;
+        }
         // Only its head counts, and is kept while the answer is made.
         let (request, _body) = request.into_parts();
         let path = request.uri.path();
@@ -169,6 +181,7 @@ impl Web {
             bundle: BundleEndpoint::new(Arc::clone(directory), &config.bundle_endpoint),
             discovery: url.map(|url| Discovery::new(minter.authorities.clone(), url, mtls_url)),
             statuses: url.map(|url| StatusLists::new(Arc::clone(&minter), url)),
+            logouts: Logouts::new(Arc::clone(&minter)),
             metrics: Arc::clone(&metrics),
         };
         let oauth = OAuth::new(minter, metrics, stop.clone(), url.filter(|_| address.is_some()));

@@ -56,6 +56,12 @@ impl Debug for task::TaskToken {
     }
 }
 
+impl Debug for task::BeginRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("BeginRequest").field("grant", &self.grant).finish_non_exhaustive()
+    }
+}
+
 impl Debug for task::DelegateRequest {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.debug_struct("DelegateRequest").field("grant", &self.grant).finish_non_exhaustive()
@@ -108,6 +114,8 @@ mod tests {
             format!("{:?}", node::CheckTaskRequest { token: SECRET.into(), ..Default::default() }),
             format!("{:?}", task::BeginResponse { token: Some(token.clone()), ..Default::default() }),
             format!("{:?}", task::WatchResponse { token: Some(token), ..Default::default() }),
+            format!("{:?}", node::BeginTaskRequest { subject_token: SECRET.into(), ..Default::default() }),
+            format!("{:?}", task::BeginRequest { subject_token: SECRET.into(), ..Default::default() }),
             format!("{:?}", task::DelegateRequest { parent_token: SECRET.into(), ..Default::default() }),
             format!("{:?}", task::ValidateRequest { token: SECRET.into(), ..Default::default() }),
         ];

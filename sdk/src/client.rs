@@ -51,7 +51,7 @@ pub use presents::{Presents, TaskPasses};
 pub use refresh::{Fetch, FetchJwt, Refreshing};
 pub(crate) use source::supervisor::{Subscriber, supervise};
 pub use source::{Changes, Material, Phase, Source, SourceStatus};
-pub use task::{BearerToken, ParentToken, Pass, Task, TaskChanges, TaskRequest, TaskStatus};
+pub use task::{BearerToken, ParentToken, Pass, SubjectToken, Task, TaskChanges, TaskRequest, TaskStatus};
 pub use wit::{HintedWit, WitContext};
 pub use workload::WorkloadClient;
 

@@ -252,13 +252,13 @@ reasons! {
 
     // Callers without a node agent.
     /// A token of an identity provider cannot be read, or is of a form that is not accepted.
-    TokenInvalid = "token_invalid", Caller, No, "present a JWT that the identity provider made for this trust domain: signed with an allowed algorithm, with kid, iss, sub, aud, exp and jti";
+    TokenInvalid = "token_invalid", Caller, No, "present a JWT that the identity provider made for this issuer, of the kind that is asked for: signed with an allowed algorithm, with kid, iss, sub, aud, exp, and jti or iat";
     /// The signature of a token does not hold, or its key is not one of the identity provider.
     TokenUntrusted = "token_untrusted", Caller, No, "fetch a new token from the identity provider; if it is refused too, check the keys (jwks_file, jwks_url) that the issuer has of it";
     /// A token was used before.
     TokenUsed = "token_used", Caller, No, "fetch a new token from the identity provider: each is good for one call; if nobody else should have had it, find out who did";
     /// A token is of an identity provider that is not configured.
-    IdentityProviderUnknown = "identity_provider_unknown", Operator, No, "configure the identity provider at the issuer, as [agentless.NAME] with the issuer that its tokens name";
+    IdentityProviderUnknown = "identity_provider_unknown", Operator, No, "configure the identity provider at the issuer, as [agentless.NAME] (callers without a node agent) or [users.NAME] (users), with the issuer that its tokens name";
     /// The keys of an identity provider are not to be had at the moment.
     IdentityProviderUnavailable = "identity_provider_unavailable", Operator, Later, "try again; if it lasts, check that the issuer reaches the jwks_url of this identity provider";
     /// A certificate request cannot be read, or was not signed by its own key.
@@ -338,11 +338,19 @@ reasons! {
     /// The ledger does not say for which instance a certificate was issued.
     InsufficientAttestation = "insufficient_attestation", Caller, No, "present the X.509-SVID that the node agent gives this process, of an entry with a `task` or `serves` part";
     /// A task goes beyond what the entry's `task` part allows.
-    TaskExceedsEntry = "task_exceeds_entry", Caller, No, "ask for less, or have the `task` part of the entry changed";
+    TaskExceedsEntry = "task_exceeds_entry", Caller, No, "ask for less, or have the `task` part of the entry changed, or for a user the longest_deadline of the provider";
     /// A policy set does not permit a task.
     PolicyDenied = "policy_denied", Operator, No, "ask for what the policies permit, or have the set that is named changed; `mayfly task explain` with the id of the request shows the decision";
     /// A file of policies cannot be read, or contradicts the schema.
     InvalidPolicy = "invalid_policy", Caller, No, "correct the places that are named; `mayfly policy schema` prints what policies may speak of";
+    /// The entry lets its workloads begin no tasks on behalf of this provider's users.
+    OnBehalfNotAllowed = "on_behalf_not_allowed", Operator, No, "name the user's identity provider in task.users of the entry, if its workloads may act for its users";
+    /// A user's token does not say that this agent may act for the user, and neither does the entry.
+    UserTokenNotForAgent = "user_token_not_for_agent", Caller, No, "have the provider name this agent's SPIFFE ID (azp, client_id or may_act), or name the token's client in task.users of the entry; hand no token on that somebody else acts with";
+    /// The user, or the session of the token, was logged out after the token was issued.
+    UserLoggedOut = "user_logged_out", Caller, No, "have the user log in again, and begin with the new token";
+    /// An administrator suspended the user's tasks.
+    UserSuspended = "user_suspended", Operator, No, "wait until an administrator resumes the user (`mayfly task resume --user`)";
     /// An instance has as many open tasks, or a tree as many descendants, as there may be.
     TaskQuota = "task_quota", Caller, Later, "complete tasks that are done, or have the quota raised";
     /// An instance or a node begins tasks faster than it may.

@@ -38,10 +38,10 @@ pub(crate) enum Task {
     Show(operate::One),
     /// Tell what was asked, granted or refused, and by what, to an administrator
     Explain(explain::Explain),
-    /// Suspend a task, and all tasks below it: their tokens are refused until it is resumed
-    Suspend(operate::One),
-    /// Resume a task that was suspended, and what was suspended with it
-    Resume(operate::One),
+    /// Suspend a task, and all tasks below it, or all tasks of a user: their tokens are refused until it is resumed
+    Suspend(operate::Which),
+    /// Resume a task that was suspended, and what was suspended with it; or all tasks of a user
+    Resume(operate::Which),
     /// End a task, and all tasks below it, as an administrator
     Revoke(operate::One),
 }
@@ -57,8 +57,8 @@ impl Task {
                 Self::List(verb) => verb.run(out).await,
                 Self::Show(one) => one.show(out).await,
                 Self::Explain(verb) => verb.run(out).await,
-                Self::Suspend(one) => one.set("suspended", out).await,
-                Self::Resume(one) => one.set("open", out).await,
+                Self::Suspend(which) => which.set("suspended", out).await,
+                Self::Resume(which) => which.set("open", out).await,
                 Self::Revoke(one) => one.set("revoked", out).await,
             }
         })

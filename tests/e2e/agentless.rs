@@ -3,7 +3,7 @@
 /// Tokens, requests and providers that should get nothing.
 mod attacks;
 mod keys;
-mod provider;
+pub(crate) mod provider;
 
 use std::{fs, process::Command};
 

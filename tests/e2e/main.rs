@@ -29,6 +29,7 @@ mod task_rules;
 mod tasks;
 mod traffic;
 mod upgrade;
+mod users;
 mod wits;
 
 /// Whether the long forms were asked for (`tests/full`).

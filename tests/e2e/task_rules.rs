@@ -32,7 +32,7 @@ fn entries(rig: &Rig) -> String {
 /// A node with its entries, and instances of them.
 pub(crate) struct Node {
     pub(crate) rogue: Rogue,
-    entries: std::collections::BTreeMap<String, Subject>,
+    pub(crate) entries: std::collections::BTreeMap<String, Subject>,
 }
 
 /// An instance with its X.509-SVID.
@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// What the service of `FILES` is told of a token; otherwise the reason why it is refused.
-    async fn check(&mut self, token: &TaskIssue) -> Result<Value, String> {
+    pub(crate) async fn check(&mut self, token: &TaskIssue) -> Result<Value, String> {
         let service = self.entries["files"].clone();
         self.rogue.check(&service, FILES, &token.token, b"").await
     }

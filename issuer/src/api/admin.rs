@@ -26,8 +26,8 @@ use mayfly_proto::admin::{
     ListAuthoritiesRequest, ListAuthoritiesResponse, ListBundlesRequest, ListBundlesResponse, ListEntriesRequest,
     ListEntriesResponse, ListNodesRequest, ListNodesResponse, ListTasksRequest, ListTasksResponse,
     PrepareAuthorityRequest, Revision as WireRevision, RevokeAuthorityRequest, SetBundleRequest, SetBundleResponse,
-    SetTaskStateRequest, SetTaskStateResponse, TailLedgerRequest, TaintAuthorityRequest,
-    admin_service_server::AdminService,
+    SetTaskStateRequest, SetTaskStateResponse, SetUserStateRequest, SetUserStateResponse, TailLedgerRequest,
+    TaintAuthorityRequest, admin_service_server::AdminService,
 };
 use mayfly_sdk::{Reason, Refusal, Revision, Ttl};
 use tokio_util::sync::CancellationToken;
@@ -222,6 +222,14 @@ impl AdminService for Admin {
     ) -> Result<Response<SetTaskStateResponse>, Status> {
         let authorized = authorized(&request)?;
         Ok(Response::new(self.set_state(&request.into_inner(), &authorized).await?))
+    }
+
+    async fn set_user_state(
+        &self,
+        request: Request<SetUserStateRequest>,
+    ) -> Result<Response<SetUserStateResponse>, Status> {
+        let actor = actor(&request)?;
+        Ok(Response::new(self.set_user_state(&request.into_inner(), actor).await?))
     }
 
     async fn explain_task(

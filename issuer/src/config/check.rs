@@ -8,7 +8,11 @@ use mayfly_sdk::{
 };
 
 use super::{Config, Profile};
-use crate::{agentless::ProviderConfig, attest::MachineAuthorities};
+use crate::{
+    agentless::ProviderConfig,
+    attest::MachineAuthorities,
+    users::{Own, UserProviderConfig},
+};
 
 impl Settings for Config {
     fn check(&self) -> Vec<Problem> {
@@ -59,6 +63,8 @@ impl Settings for Config {
             problems.push(Problem::new("attest.x509pop_ca", refusal.what, remedy));
         }
         problems.extend(ProviderConfig::problems(&self.agentless));
+        let own = Own { trust_domain: &self.trust_domain, public_url: &self.web.public_url };
+        problems.extend(UserProviderConfig::problems(&self.users, own));
         self.check_lifetimes(&mut problems);
         problems
     }

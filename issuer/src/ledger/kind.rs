@@ -111,6 +111,12 @@ kinds! {
     TaskRevoked = 168, "task_revoked";
     /// A transaction token was signed for a service that was shown a task token.
     TransactionTokenIssued = 169, "transaction_token_issued";
+    /// A provider logged a user out, or ended a session: tasks begun by its tokens are suspended.
+    UserLoggedOut = 170, "user_logged_out";
+    /// An administrator suspended a user's tasks.
+    UserSuspended = 171, "user_suspended";
+    /// An administrator resumed a user's tasks.
+    UserResumed = 172, "user_resumed";
 }
 
 impl Kind {

@@ -3,6 +3,7 @@
 //! That of a begin is kept with the task, that of a refusal by itself, as long as refusals do not come so often that they
 //! would fill the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_sdk::task::Grant;
@@ -15,7 +16,8 @@ use crate::ledger::{Kind, Personal, Record, RequestId};
 use crate::policy::Verdict;
 use crate::registry::{Entry, Uid};
 use crate::store::RefuseTask;
-use crate::task::{Rate, Task};
+use crate::task::{Rate, Task, UserToken};
+use crate::users::VerifiedUser;
 
 /// A text of whoever asks is kept up to this length, bytes.
 const MAX_TEXT: usize = 1024;
@@ -41,6 +43,9 @@ pub(super) struct Account {
     /// The task above, where there is one.
     parent: Option<Serial>,
     asked: Asked,
+    /// On whose behalf, by which token of theirs; nothing: on nobody's, or the token was not believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<UserRef>,
     entry: Option<EntryRef>,
     policy: Option<Verdict>,
     context: Option<Value>,
@@ -74,6 +79,21 @@ struct Asked {
     #[serde(skip_serializing_if = "Option::is_none")]
     may_act: Option<Vec<String>>,
     detached: bool,
+    /// Whether a user's token was shown.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    on_behalf_of_user: bool,
+}
+
+/// The user, and what of the token tells it from others; never the token.
+#[derive(Debug, Clone, Serialize)]
+struct UserRef {
+    subject: String,
+    provider: String,
+    token_id: Option<Arc<str>>,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    session: Option<Arc<str>>,
+    client: Option<Arc<str>>,
 }
 
 /// The entry that it rests on.
@@ -121,6 +141,7 @@ impl Account {
                 .as_ref()
                 .map(|ids| ids.iter().take(MAX_MAY_ACT).map(|id| cut(id, MAX_TEXT).to_owned()).collect()),
             detached: wish.detached,
+            on_behalf_of_user: wish.subject_token.is_some(),
         };
         let action = if wish.parent_token.is_some() { "delegate" } else { "begin" };
         Self::new(caller, request, action, asked)
@@ -143,6 +164,7 @@ impl Account {
             task: None,
             parent: None,
             asked,
+            user: None,
             entry: None,
             policy: None,
             context: None,
@@ -157,6 +179,20 @@ impl Account {
     pub(super) fn rests_on(&mut self, spiffe_id: &SpiffeId, entry: &Entry) {
         self.spiffe_id = Some(spiffe_id.clone());
         self.entry = Some(EntryRef { name: entry.name().to_owned(), uid: entry.uid, revision: entry.revision });
+    }
+
+    /// The user is known.
+    pub(super) fn is_for(&mut self, user: &VerifiedUser) {
+        let UserToken { issued_at, session, client } = user.token.clone();
+        self.user = Some(UserRef {
+            subject: user.subject().to_string(),
+            provider: user.user.provider().to_owned(),
+            token_id: user.token_id.clone(),
+            issued_at,
+            expires_at: user.expires_at,
+            session,
+            client,
+        });
     }
 
     /// The task above is known.
@@ -202,7 +238,7 @@ impl Account {
             policy: self.policy.is_some().then(|| self.policy()),
             personal: Personal {
                 spiffe_id: self.spiffe_id.clone(),
-                actor: None,
+                actor: self.user.as_ref().map(|user| user.subject.as_str().into()),
                 detail: Some(format!("{} of a task: {}", self.action, refusal.reason.code()).into()),
             },
             ..Record::new(Kind::Refused, id)

@@ -18,6 +18,7 @@ use crate::policy::Question;
 use crate::registry::{Authorization, MintRequest, Wanted};
 use crate::store::NodeRow;
 use crate::task::{Held, PER_LIST, Task, allowed};
+use crate::users::VerifiedUser;
 
 /// The longest purpose, bytes.
 const MAX_PURPOSE: usize = 1024;
@@ -47,6 +48,8 @@ pub struct BeginTask {
     pub detached: bool,
     /// The token of the task above, where there is one.
     pub parent_token: Option<String>,
+    /// The token of the user on whose behalf it is, where there is one.
+    pub subject_token: Option<String>,
 }
 
 /// What a node asks for when the token of a task is to be renewed, or bound to another certificate.
@@ -123,16 +126,22 @@ impl Minter {
     ///
     /// # Errors
     /// The first rule that does not hold: [`Reason::TaskNotAllowed`], [`Reason::TaskExceedsEntry`], those of
-    /// [`attenuate`], and whatever keeps an identity from being minted.
+    /// [`attenuate`] and of [`crate::users::Users::verify`], and whatever keeps an identity from being minted.
     pub async fn begin_task(&self, node: &NodeRow, request: Request<BeginTask>) -> Result<Begun, Refusal> {
-        let _turn = self.admission.enter(0).await?;
         let facts = crate::directory::facts(node);
         let caller = Caller { facts: &facts, now: self.directory.clock().now() };
         let mut account = Account::of_begin(&caller, &request);
         if let Err(refusal) = self.tasks.admit(&node.spiffe_id, request.instance) {
             return Err(self.refuse(account, refusal).await);
         }
-        let decided = self.decide(&caller, &request, &mut account);
+        // Before the turn: a provider's keys may have to be waited for.
+        let user = match self.user_of(&caller, &request).await {
+            Ok(user) => user,
+            Err(refusal) => return Err(self.refuse(account, refusal).await),
+        };
+        let _turn = self.admission.enter(0).await?;
+        let caller = Caller { now: self.directory.clock().now(), ..caller };
+        let decided = self.decide(&caller, &request, user.as_ref(), &mut account);
         let (holder, task) = match decided {
             Ok(decided) => decided,
             Err(refusal) => return Err(self.refuse(account, refusal).await),
@@ -170,9 +179,7 @@ impl Minter {
                 issued: recorded.release(),
                 binding: holder.binding,
             }),
-            Err(refusal) if matches!(refusal.reason, Reason::TaskQuota | Reason::ParentNotOpen) => {
-                Err(self.refuse(account, refusal).await)
-            }
+            Err(refusal) if is_decided(refusal.reason) => Err(self.refuse(account, refusal).await),
             Err(refusal) => Err(refusal),
         }
     }
@@ -182,12 +189,19 @@ impl Minter {
         &self,
         caller: &Caller<'_>,
         request: &Request<BeginTask>,
+        user: Option<&VerifiedUser>,
         account: &mut Account,
     ) -> Result<(Holder, Task), Refusal> {
         let holder = self.holder(caller, request, &request.wanted.svid, account)?;
-        let task = self.plan(caller, &request.wanted, &holder, account)?;
+        if let Some(user) = user {
+            account.is_for(user);
+            let allowed = allowed::users_of(&holder.consent.entry, user.user.provider())?;
+            user.permit(&holder.actor.spiffe_id, &holder.binding, allowed)?;
+        }
+        let task = self.plan(caller, &request.wanted, user, &holder, account)?;
+        allowed::subject(&holder.consent.entry, &task.subject)?;
         self.judge(caller, request, &holder, &task, false, account)?;
-        let evidence = evidence(caller, &holder, &account.policy());
+        let evidence = evidence(caller, &holder, user, &account.policy());
         Ok((holder, Task { evidence, ..task }))
     }
 
@@ -257,6 +271,7 @@ impl Minter {
         }
         // The entry may have been changed since: what it no longer allows is not renewed.
         allowed::grant(&holder.consent.entry, &held.task.grant)?;
+        allowed::subject(&holder.consent.entry, &held.task.subject)?;
         match self.tasks.standing(id, caller.now) {
             Standing::Open => {}
             Standing::Suspended => {
@@ -269,6 +284,18 @@ impl Minter {
         Ok(holder)
     }
 
+    /// The entry's consent to an identity of this node's workload.
+    pub(super) fn consent<W>(&self, caller: &Caller<'_>, request: &Request<W>) -> Result<Authorization, Refusal> {
+        let mint = MintRequest {
+            node: caller.facts,
+            entry: request.entry,
+            issuance: request.issuance,
+            facts: &request.facts,
+            wanted: Wanted::X509,
+        };
+        self.directory.with_registry(|registry| registry.authorize(&mint, caller.now))
+    }
+
     /// Whose task it is to be: the entry serves this node, the SVID is one of ours for the same identity.
     fn holder<W>(
         &self,
@@ -277,14 +304,7 @@ impl Minter {
         svid: &ShownKey,
         account: &mut Account,
     ) -> Result<Holder, Refusal> {
-        let mint = MintRequest {
-            node: caller.facts,
-            entry: request.entry,
-            issuance: request.issuance,
-            facts: &request.facts,
-            wanted: Wanted::X509,
-        };
-        let consent = self.directory.with_registry(|registry| registry.authorize(&mint, caller.now))?;
+        let consent = self.consent(caller, request)?;
         account.rests_on(&consent.spiffe_id, &consent.entry);
         allowed::part(&consent.entry)?;
         let instance: InstanceId = request
@@ -312,6 +332,7 @@ impl Minter {
         &self,
         caller: &Caller<'_>,
         wish: &BeginTask,
+        user: Option<&VerifiedUser>,
         holder: &Holder,
         account: &mut Account,
     ) -> Result<Task, Refusal> {
@@ -334,7 +355,11 @@ impl Minter {
             parent_digest: None,
             node: caller.facts.spiffe_id.clone(),
             entry: entry.uid,
-            subject: Subject::Workload(holder.actor.spiffe_id.clone()),
+            subject: match user {
+                Some(user) => user.subject(),
+                None => Subject::Workload(holder.actor.spiffe_id.clone()),
+            },
+            user_token: user.map(|user| user.token.clone()),
             chain: vec![holder.actor.clone()],
             grant,
             may_act,
@@ -352,6 +377,7 @@ impl Minter {
         match &wish.parent_token {
             None => {
                 let bounds = allowed::bounds(entry, wish.deadline, wish.max_hops, self.tasks.limits())?;
+                let bounds = allowed::bounds_of_user(bounds, wish.deadline, user)?;
                 let max_hops = bounds.max_hops.unwrap_or_default();
                 Ok(Task { deadline: begun_at.saturating_add(bounds.deadline), max_hops, ..task })
             }
@@ -390,6 +416,7 @@ impl Minter {
             parent: Some(above.id),
             parent_digest: Some(above.grant.digest()),
             subject: above.subject.clone(),
+            user_token: above.user_token.clone(),
             chain,
             deadline,
             hop: link.hop,
@@ -440,13 +467,19 @@ fn may_act(ids: &[String]) -> Result<BTreeSet<SpiffeId>, Refusal> {
     ids.iter().map(|id| Ok(id.parse::<SpiffeId>()?)).collect()
 }
 
+/// Whether a begin was refused by what it is, and not because it could not be recorded.
+fn is_decided(reason: Reason) -> bool {
+    matches!(reason, Reason::TaskQuota | Reason::ParentNotOpen | Reason::UserSuspended | Reason::UserLoggedOut)
+}
+
 /// What the decision rested on, as one digest.
-fn evidence(caller: &Caller<'_>, holder: &Holder, policy: &str) -> [u8; 32] {
+fn evidence(caller: &Caller<'_>, holder: &Holder, user: Option<&VerifiedUser>, policy: &str) -> [u8; 32] {
     let entry = &holder.consent.entry;
     let revision = entry.revision;
     let text = format!(
         "mayfly task evidence v1\nentry {} {} {}\nnode {}\ninstance {}\npolicy {policy}\n",
         entry.uid, revision.epoch, revision.n, caller.facts.spiffe_id, holder.actor.instance
     );
-    step::sha256(&[text.as_bytes()])
+    let user = user.map(|user| format!("user {} token {}\n", user.subject(), hex::encode(user.sha256)));
+    step::sha256(&[text.as_bytes(), user.unwrap_or_default().as_bytes()])
 }

@@ -115,7 +115,14 @@ impl Question<'_> {
         add(
             "user",
             match &self.task.subject {
-                Subject::User(user) => Some(json!({ "provider": user.provider(), "subject": user.subject() })),
+                Subject::User(user) => {
+                    let mut said = json!({ "provider": user.provider(), "subject": user.subject() });
+                    let client = self.task.user_token.as_ref().and_then(|token| token.client.as_deref());
+                    if let (Some(client), Value::Object(members)) = (client, &mut said) {
+                        members.insert("client".to_owned(), client.into());
+                    }
+                    Some(said)
+                }
                 Subject::Workload(_) => None,
             },
         );

@@ -351,6 +351,19 @@ pub struct TaskGrant {
     /// The longest deadline of a task; absent: the default of the issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Ttl>,
+    /// On behalf of whose users; none: of nobody's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub users: Box<[UsersOf]>,
+}
+
+/// Users on whose behalf a workload may begin tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsersOf {
+    /// The provider, as the issuer's configuration names it.
+    pub provider: Box<str>,
+    /// The clients whose tokens count beside those that name the workload itself; `*` alone: any, and those that name none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub clients: Box<[Box<str>]>,
 }
 
 /// The authorization details that an entry allows: any, or those that are within one of a list.

@@ -1,7 +1,7 @@
 //! Tasks of nodes that are silent: suspended beside whatever an administrator does with them.
 //!
-//! A task is open if nobody suspended it and neither its node nor that of a task above it is silent. The two reasons are
-//! columns of their own: lifting one does not lift the other.
+//! A task is open if nobody suspended it and neither its node nor that of a task above it is silent, and its user is neither
+//! suspended nor logged out. The reasons are columns of their own: lifting one does not lift another.
 
 use std::collections::{HashMap, HashSet};
 
@@ -63,6 +63,7 @@ struct Row {
     parent: Option<Serial>,
     state: TaskState,
     suspended: bool,
+    /// Its node is silent, or its user is suspended or logged out.
     silent: bool,
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn restate(tx: &mut Tx<'_>, root: Serial) -> Result<Vec<Moved>,
              SELECT id FROM tasks WHERE trust_domain = $1 AND id = $2
              UNION ALL
              SELECT tasks.id FROM tasks JOIN tree ON tasks.parent = tree.id WHERE tasks.trust_domain = $1
-         ) SELECT id, parent, state, suspended_by IS NOT NULL, silent FROM tasks
+         ) SELECT id, parent, state, suspended_by IS NOT NULL, silent + halted FROM tasks
          WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)",
     )
     .bind(tx.trust_domain)

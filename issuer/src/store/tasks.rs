@@ -8,6 +8,7 @@ use mayfly_sdk::{Serial, SpiffeId, Timestamp};
 use super::connection::{Connection, Row};
 use super::row::{fixed, get, optional_fixed, parsed, time};
 use super::transaction::{Tx, Work};
+use super::users::{self, Barred, TaskUser};
 use super::{Store, StoreError, refusals, silences};
 use crate::ledger::{Kind, Record};
 
@@ -39,6 +40,8 @@ pub struct TaskRow {
     pub document: String,
     /// Whether its node was silent for too long.
     pub silent: bool,
+    /// The user on whose behalf it runs, if there is one.
+    pub user: Option<TaskUser>,
 }
 
 /// Begins a task, if the one above is open.
@@ -59,6 +62,8 @@ pub enum TaskBegin {
     Begun,
     /// The task above is not open; nothing is recorded.
     ParentNotOpen,
+    /// Its user may not begin it; nothing is recorded.
+    Barred(Barred),
 }
 
 /// Moves a task, and what is below it, to another state.
@@ -93,9 +98,18 @@ impl Work for BeginTask {
         {
             return Ok(TaskBegin::ParentNotOpen);
         }
+        // What is below a task may go on for as long as that is open.
+        if task.parent.is_none()
+            && let Some(user) = &task.user
+            && let Some(barred) = users::barred(tx, user).await?
+        {
+            return Ok(TaskBegin::Barred(barred));
+        }
+        let user = task.user.as_ref();
         let inserted = sqlx::query(
-            "INSERT INTO tasks (trust_domain, id, root, parent, node, state, suspended_by, deadline, document, decision)
-             VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9)",
+            "INSERT INTO tasks (trust_domain, id, root, parent, node, state, suspended_by, deadline, document, decision,
+                 user_provider, user_subject, user_session, user_token_at)
+             VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(tx.trust_domain)
         .bind(task.id.as_bytes().to_vec())
@@ -106,6 +120,10 @@ impl Work for BeginTask {
         .bind(task.deadline.unix_s())
         .bind(task.document)
         .bind(self.decision)
+        .bind(user.map(|user| user.user.provider()))
+        .bind(user.map(|user| user.user.subject()))
+        .bind(user.and_then(|user| user.session.as_deref()))
+        .bind(user.map(|user| user.token_at.unix_s()))
         .execute(&mut *tx.connection)
         .await;
         inserted.map_err(|error| StoreError::if_taken(error, "this task exists already"))?;
@@ -245,6 +263,7 @@ impl Work for ForgetTasks {
         .bind(FORGOTTEN_AT_A_TIME)
         .execute(&mut *tx.connection)
         .await?;
+        users::forget(tx).await?;
         refusals::forget(tx).await
     }
 }
@@ -306,7 +325,8 @@ impl Store {
     pub async fn task(&self, id: Serial) -> Result<Option<TaskRow>, StoreError> {
         let mut reader = self.reader().await?;
         let row = sqlx::query(
-            "SELECT id, root, parent, node, state, suspended_by, deadline, document, silent FROM tasks
+            "SELECT id, root, parent, node, state, suspended_by, deadline, document, silent,
+             user_provider, user_subject, user_session, user_token_at FROM tasks
              WHERE trust_domain = $1 AND id = $2",
         )
         .bind(self.trust_domain().as_str())
@@ -324,7 +344,8 @@ pub(super) async fn load(
     now: Timestamp,
 ) -> Result<Vec<TaskRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, root, parent, node, state, suspended_by, deadline, document, silent FROM tasks
+        "SELECT id, root, parent, node, state, suspended_by, deadline, document, silent,
+             user_provider, user_subject, user_session, user_token_at FROM tasks
          WHERE trust_domain = $1 AND (state IN ('open', 'suspended') OR deadline > $2)",
     )
     .bind(trust_domain)
@@ -349,5 +370,6 @@ fn read(row: &Row) -> Result<TaskRow, StoreError> {
         deadline: time(row, 6)?,
         document: get(row, 7)?,
         silent: get::<i64>(row, 8)? != 0,
+        user: users::read(row, 9)?,
     })
 }

@@ -61,31 +61,35 @@ impl Store {
 impl Work for RedeemToken {
     type Answer = Redemption;
 
-    /// One statement decides, so that of any number of callers with one token one wins.
     async fn run(self, tx: &mut Tx<'_>) -> Result<Redemption, StoreError> {
-        sqlx::query("DELETE FROM used_tokens WHERE trust_domain = $1 AND expires_at < $2")
-            .bind(tx.trust_domain)
-            .bind(tx.now.unix_s().saturating_sub(KEEP_EXPIRED_S))
-            .execute(&mut *tx.connection)
-            .await?;
-        // Without a condition, so that the engine counts pages and not rows.
-        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM used_tokens").fetch_one(&mut *tx.connection).await?;
-        if unsigned(held)? >= MAX_TOKENS {
-            return Ok(Redemption::Full);
+        let outcome = use_up(tx, &self.token).await?;
+        if outcome == Redemption::Redeemed {
+            tx.record(&self.records)?;
         }
-        let inserted = sqlx::query(
-            "INSERT INTO used_tokens (trust_domain, token_sha256, expires_at) VALUES ($1, $2, $3)
-             ON CONFLICT (trust_domain, token_sha256) DO NOTHING",
-        )
+        Ok(outcome)
+    }
+}
+
+/// Uses a token up. One statement decides, so that of any number of callers with one token one wins.
+pub(super) async fn use_up(tx: &mut Tx<'_>, token: &UsedToken) -> Result<Redemption, StoreError> {
+    sqlx::query("DELETE FROM used_tokens WHERE trust_domain = $1 AND expires_at < $2")
         .bind(tx.trust_domain)
-        .bind(self.token.sha256.to_vec())
-        .bind(self.token.expires_at.unix_s())
+        .bind(tx.now.unix_s().saturating_sub(KEEP_EXPIRED_S))
         .execute(&mut *tx.connection)
         .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(Redemption::UsedBefore);
-        }
-        tx.record(&self.records)?;
-        Ok(Redemption::Redeemed)
+    // Without a condition, so that the engine counts pages and not rows.
+    let held: i64 = sqlx::query_scalar("SELECT count(*) FROM used_tokens").fetch_one(&mut *tx.connection).await?;
+    if unsigned(held)? >= MAX_TOKENS {
+        return Ok(Redemption::Full);
     }
+    let inserted = sqlx::query(
+        "INSERT INTO used_tokens (trust_domain, token_sha256, expires_at) VALUES ($1, $2, $3)
+         ON CONFLICT (trust_domain, token_sha256) DO NOTHING",
+    )
+    .bind(tx.trust_domain)
+    .bind(token.sha256.to_vec())
+    .bind(token.expires_at.unix_s())
+    .execute(&mut *tx.connection)
+    .await?;
+    Ok(if inserted.rows_affected() == 0 { Redemption::UsedBefore } else { Redemption::Redeemed })
 }

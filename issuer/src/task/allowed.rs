@@ -1,10 +1,11 @@
 //! What an entry's `task` part allows.
 
-use mayfly_sdk::task::{Grant, MAX_HOPS};
+use mayfly_sdk::task::{Grant, MAX_HOPS, Subject};
 use mayfly_sdk::{Reason, Refusal, Ttl};
 
 use super::tasks::Limits;
-use crate::registry::{Entry, TaskGrant};
+use crate::registry::{Entry, TaskGrant, UsersOf};
+use crate::users::VerifiedUser;
 
 /// The least that a task may last.
 const SHORTEST: Ttl = Ttl::from_s(30);
@@ -54,6 +55,28 @@ pub(crate) fn grant(entry: &Entry, asked: &Grant) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// What an entry says about the users of a provider.
+///
+/// # Errors
+/// [`Reason::OnBehalfNotAllowed`].
+pub(crate) fn users_of<'e>(entry: &'e Entry, provider: &str) -> Result<&'e UsersOf, Refusal> {
+    part(entry)?.users.iter().find(|of| *of.provider == *provider).ok_or_else(|| {
+        let what = format!("the entry {} lets its workloads not act on behalf of users of {provider:?}", entry.name());
+        Refusal::new(Reason::OnBehalfNotAllowed, what)
+    })
+}
+
+/// Whether the workloads of an entry may act on this behalf, at a begin, a delegation and a renewal alike.
+///
+/// # Errors
+/// [`Reason::OnBehalfNotAllowed`].
+pub(crate) fn subject(entry: &Entry, subject: &Subject) -> Result<(), Refusal> {
+    match subject {
+        Subject::Workload(_) => Ok(()),
+        Subject::User(user) => users_of(entry, user.provider()).map(|_of| ()),
+    }
+}
+
 /// The lifetime that a task begun under an entry gets, and how deep it may be delegated.
 ///
 /// # Errors
@@ -80,6 +103,24 @@ pub(crate) fn bounds(
         return Err(beyond(format!("delegation to a depth of {deepest} at most, not {asked}")));
     }
     Ok(Bounds { deadline, max_hops: Some(max_hops.unwrap_or(deepest)) })
+}
+
+/// The lifetime that a task on behalf of a user gets: no more than the user's provider is configured for.
+///
+/// # Errors
+/// [`Reason::TaskExceedsEntry`].
+pub(crate) fn bounds_of_user(
+    bounds: Bounds,
+    asked: Option<Ttl>,
+    user: Option<&VerifiedUser>,
+) -> Result<Bounds, Refusal> {
+    let Some(user) = user.filter(|user| bounds.deadline > user.longest_deadline) else { return Ok(bounds) };
+    let longest = user.longest_deadline;
+    if let Some(asked) = asked {
+        let what = format!("a task for users of {} lasts {longest} at most, not {asked}", user.user.provider());
+        return Err(Refusal::new(Reason::TaskExceedsEntry, what));
+    }
+    Ok(Bounds { deadline: longest, ..bounds })
 }
 
 fn allows(list: &[Box<str>], asked: &str) -> bool {

@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::Uid;
-use crate::store::TaskRow;
+use crate::store::{TaskRow, TaskUser};
 
 /// How far the clocks of those who are told of a task may be behind.
 const SKEW: Ttl = Ttl::from_s(60);
@@ -32,6 +32,8 @@ pub struct Task {
     pub entry: Uid,
     /// On whose behalf.
     pub subject: Subject,
+    /// The token of that user on which the root was begun; none where the subject is no user.
+    pub user_token: Option<UserToken>,
     /// Its holders from the root on, its own last; never empty.
     pub chain: Vec<Actor>,
     /// What it may do.
@@ -54,6 +56,17 @@ pub struct Task {
     pub evidence: [u8; 32],
     /// Where status lists say how it stands, if they do.
     pub status: Option<u64>,
+}
+
+/// What is kept of a user's token: enough to know whether a logout is about it, and never the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserToken {
+    /// When the provider issued it.
+    pub issued_at: Timestamp,
+    /// The session that it named (`sid`).
+    pub session: Option<Arc<str>>,
+    /// The client that the provider issued it to (`azp`, `client_id`).
+    pub client: Option<Arc<str>>,
 }
 
 /// A task and how it stands.
@@ -85,6 +98,8 @@ struct Document {
     status: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parent_digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user_client: Option<String>,
 }
 
 impl Task {
@@ -125,6 +140,7 @@ impl Task {
             evidence: hex::encode(self.evidence),
             status: self.status,
             parent_digest: self.parent_digest.map(hex::encode),
+            user_client: self.user_token.as_ref().and_then(|token| token.client.as_deref()).map(str::to_owned),
         };
         TaskRow {
             id: self.id,
@@ -134,10 +150,19 @@ impl Task {
             state,
             suspended_by: None,
             silent: false,
+            user: self.user(),
             deadline: self.deadline,
             // Only maps with keys that are not text fail to serialize, and there is none here.
             document: serde_json::to_string(&document).unwrap_or_default(),
         }
+    }
+}
+
+impl Task {
+    fn user(&self) -> Option<TaskUser> {
+        let (Subject::User(user), Some(token)) = (&self.subject, &self.user_token) else { return None };
+        let session = token.session.as_deref().map(str::to_owned);
+        Some(TaskUser { user: user.clone(), session, token_at: token.issued_at })
     }
 }
 
@@ -175,6 +200,9 @@ impl TryFrom<TaskRow> for Held {
             let mut bytes = [0; 32];
             hex::decode_to_slice(text, &mut bytes).map(|()| bytes).map_err(|error| damaged(&error.to_string()))
         };
+        let client = document.user_client.map(Arc::from);
+        let user_token =
+            row.user.map(|user| UserToken { issued_at: user.token_at, session: user.session.map(Arc::from), client });
         let chain = document.chain.into_iter().map(|(spiffe_id, instance)| Actor { spiffe_id, instance });
         let task = Task {
             id: row.id,
@@ -183,6 +211,7 @@ impl TryFrom<TaskRow> for Held {
             parent_digest: document.parent_digest.map(digest).transpose()?,
             entry: document.entry,
             subject: document.subject.parse().map_err(|error: SubjectError| damaged(&error.to_string()))?,
+            user_token,
             chain: chain.collect(),
             grant: grant.map_err(|error| damaged(&error.to_string()))?,
             may_act: document.may_act,

@@ -14,6 +14,7 @@ use super::held::{Held, Task};
 use super::rate::Rate;
 use super::statuses::StatusListed;
 use super::table::{Place, Table};
+use super::users;
 use super::watch::Watch;
 use crate::ledger::{Personal, Record, RequestId};
 use crate::store::{BeginTask, MoveTask, Store, TaskBegin, TaskRow, kind_of};
@@ -220,18 +221,20 @@ impl Tasks {
     /// Begins a task: durable with its records, then known, whether or not whoever asked still waits.
     ///
     /// # Errors
-    /// [`Reason::TaskQuota`], [`Reason::ParentNotOpen`], or what the store says.
+    /// [`Reason::TaskQuota`], [`Reason::ParentNotOpen`], [`Reason::UserSuspended`], [`Reason::UserLoggedOut`], or what the
+    /// store says.
     pub(crate) async fn begin(&self, task: Task, decision: String, records: Vec<Record>) -> Result<Arc<Task>, Refusal> {
         let task = Arc::new(task);
         let place = Place::of(&self.table, &task, &self.limits)?;
         let wanted = BeginTask { task: task.row(TaskState::Open), decision, records };
         let outcome = self.store.begin_task(wanted, move |outcome| match outcome {
             TaskBegin::Begun => place.fill(),
-            TaskBegin::ParentNotOpen => drop(place),
+            TaskBegin::ParentNotOpen | TaskBegin::Barred(_) => drop(place),
         });
         match outcome.await? {
             TaskBegin::Begun => Ok(task),
             TaskBegin::ParentNotOpen => Err(Refusal::new(Reason::ParentNotOpen, "the task above is not open any more")),
+            TaskBegin::Barred(barred) => Err(users::refusal(barred, &task.subject)),
         }
     }
 

@@ -36,7 +36,7 @@ use mayfly_sdk::{dpop::DpopVerifier, tls::PeerInfo, wit::TargetUri};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::client::Found;
+pub(super) use self::{client::Found, form::Form};
 use crate::{metrics::Metrics, mint::Minter};
 
 /// Below the issuer identifier `https://HOST/task`.

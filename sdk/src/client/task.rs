@@ -43,7 +43,7 @@ use crate::task::{Grant, TaskState};
 use crate::time::{Clock, Timestamp};
 
 pub use pass::{BearerToken, Pass};
-pub use request::{ParentToken, TaskRequest};
+pub use request::{ParentToken, SubjectToken, TaskRequest};
 
 /// How long a task that was dropped is tried to be completed.
 const GOODBYE: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! `mayfly task begin` and `delegate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 
 use mayfly_proto::task as wire;
@@ -17,6 +17,9 @@ use crate::output::{Out, time};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Begin {
+    /// File with the token of the user on whose behalf it is, from an identity provider that the issuer knows; - for standard input
+    #[arg(long, value_name = "FILE")]
+    subject_token_file: Option<PathBuf>,
     #[command(flatten)]
     asked: Asked,
 }
@@ -83,6 +86,7 @@ impl Begin {
             may_act: self.asked.may_act(),
             detached: true,
             spiffe_id: self.asked.named(),
+            subject_token: self.subject_token_file.as_deref().map(token).transpose()?.unwrap_or_default(),
         };
         let answer = self.asked.endpoint.tasks().await?.begin(request).await;
         let answer = answer.map_err(|status| Failure::status("the task was not begun", &status))?;
@@ -93,7 +97,7 @@ impl Begin {
 impl Delegate {
     pub(crate) async fn run(self, out: Out) -> Result<(), Failure> {
         let request = wire::DelegateRequest {
-            parent_token: self.parent_token()?,
+            parent_token: token(&self.parent_token_file)?,
             purpose: self.asked.purpose.clone(),
             grant: self.asked.grant.json()?,
             deadline_s: self.asked.deadline_s(),
@@ -105,16 +109,6 @@ impl Delegate {
         let answer = self.asked.endpoint.tasks().await?.delegate(request).await;
         let answer = answer.map_err(|status| Failure::status("the task was not delegated", &status))?;
         self.asked.show(answer.into_inner(), out)
-    }
-}
-
-impl Delegate {
-    fn parent_token(&self) -> Result<String, Failure> {
-        let text = String::from_utf8(read_document(&self.parent_token_file)?);
-        let unreadable = |error: FromUtf8Error| {
-            Failure::input("the token was not read", error.to_string(), "give the token as `task begin` printed it")
-        };
-        Ok(text.map_err(unreadable)?.trim().to_owned())
     }
 }
 
@@ -169,6 +163,15 @@ impl GrantArgs {
         }
         Value::Object(members).to_string()
     }
+}
+
+/// A token from a file.
+fn token(file: &Path) -> Result<String, Failure> {
+    let text = String::from_utf8(read_document(file)?);
+    let unreadable = |error: FromUtf8Error| {
+        Failure::input("the token was not read", error.to_string(), "give a token as it was issued, and nothing else")
+    };
+    Ok(text.map_err(unreadable)?.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -99,6 +99,11 @@ impl View for Explained {
         for (name, asked) in decision.get("asked").and_then(Value::as_object).into_iter().flatten() {
             writeln!(w, "  asked     {name}: {}", plain(asked))?;
         }
+        if let Some(user) = told("/user/subject") {
+            let client = told("/user/client").map(|client| format!(", issued to {client}")).unwrap_or_default();
+            let session = told("/user/session").map(|session| format!(", in session {session}")).unwrap_or_default();
+            writeln!(w, "  user      {user}, by a token of {}{client}{session}", or_dash("/user/issued_at"))?;
+        }
         for (name, pointer) in [("task", "/task"), ("below", "/parent")] {
             if let Some(id) = told(pointer) {
                 writeln!(w, "  {name:<9} {id}")?;

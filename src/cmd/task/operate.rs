@@ -19,6 +19,19 @@ pub(crate) struct One {
     admin: AdminArgs,
 }
 
+/// A task with what is below it, or all tasks of a user.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// Id of the task
+    #[arg(required_unless_present = "user")]
+    id: Option<String>,
+    /// Every task of this user, `user:PROVIDER:SUBJECT` as tasks show it, and those that the user would begin
+    #[arg(long, value_name = "USER", conflicts_with = "id")]
+    user: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
 /// A task as the issuer knows it.
 #[derive(Debug, Serialize)]
 struct Held {
@@ -73,6 +86,21 @@ impl One {
         let what = format!("the task {} is not {state} now", self.id);
         let answer = answer.map_err(|status| Failure::status(&what, &status))?.into_inner();
         Ok(out.show(&Done { id: self.id, state, changed: answer.changed })?)
+    }
+}
+
+impl Which {
+    /// Suspends or resumes: `state` is `suspended` or `open`.
+    pub(crate) async fn set(self, state: &'static str, out: Out) -> Result<(), Failure> {
+        let Self { id, user, admin } = self;
+        let Some(user) = user else {
+            return One { id: id.unwrap_or_default(), admin }.set(state, out).await;
+        };
+        let request = wire::SetUserStateRequest { user: user.clone(), state: state.to_owned() };
+        let answer = admin.connect().await?.set_user_state(request).await;
+        let what = format!("{user} is not {state} now");
+        let answer = answer.map_err(|status| Failure::status(&what, &status))?.into_inner();
+        Ok(out.show(&Done { id: user, state, changed: answer.changed })?)
     }
 }
 

@@ -16,42 +16,42 @@ use mayfly_sdk::{Clock, KeyAlgorithm, PrivateKey, SignatureAlgorithm, jwk};
 use serde_json::{Map, Value, json};
 
 /// One identity provider with one key.
-pub(super) struct IdentityProvider {
-    pub(super) issuer: String,
-    pub(super) key_id: String,
-    pub(super) key: PrivateKey,
+pub(crate) struct IdentityProvider {
+    pub(crate) issuer: String,
+    pub(crate) key_id: String,
+    pub(crate) key: PrivateKey,
 }
 
 impl IdentityProvider {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::with_key(name, "key-1", KeyAlgorithm::EcP256)
     }
 
-    pub(super) fn with_key(name: &str, key_id: &str, algorithm: KeyAlgorithm) -> Self {
+    pub(crate) fn with_key(name: &str, key_id: &str, algorithm: KeyAlgorithm) -> Self {
         let key = PrivateKey::generate(algorithm).unwrap();
         Self { issuer: format!("https://{name}.example"), key_id: key_id.into(), key }
     }
 
     /// Its key as it publishes it.
-    pub(super) fn jwk(&self) -> Map<String, Value> {
+    pub(crate) fn jwk(&self) -> Map<String, Value> {
         let mut members = jwk::members(self.key.public_key());
         members.insert("kid".into(), self.key_id.clone().into());
         members.insert("use".into(), "sig".into());
         members
     }
 
-    pub(super) fn jwks(&self) -> String {
+    pub(crate) fn jwks(&self) -> String {
         json!({ "keys": [self.jwk()] }).to_string()
     }
 
-    pub(super) fn jwks_file(&self, dir: &Path, name: &str) -> PathBuf {
+    pub(crate) fn jwks_file(&self, dir: &Path, name: &str) -> PathBuf {
         let path = dir.join(format!("{name}.jwks"));
         std::fs::write(&path, self.jwks()).unwrap();
         path
     }
 
     /// The claims of a good token, each time with another id.
-    pub(super) fn claims(&self) -> Map<String, Value> {
+    pub(crate) fn claims(&self) -> Map<String, Value> {
         static TOKENS: AtomicU64 = AtomicU64::new(0);
         let now = Clock::system().now().unix_s();
         let claims = json!({
@@ -67,7 +67,7 @@ impl IdentityProvider {
         claims.as_object().unwrap().clone()
     }
 
-    pub(super) fn header(&self) -> Value {
+    pub(crate) fn header(&self) -> Value {
         let alg = match self.key.public_key().key_type() {
             mayfly_sdk::key::KeyType::Rsa => "RS256",
             mayfly_sdk::key::KeyType::EcP384 => "ES384",
@@ -77,26 +77,26 @@ impl IdentityProvider {
     }
 
     /// A good token.
-    pub(super) fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.token_with(|_| {})
     }
 
     /// A token whose claims were changed before it was signed.
-    pub(super) fn token_with(&self, change: impl FnOnce(&mut Map<String, Value>)) -> String {
+    pub(crate) fn token_with(&self, change: impl FnOnce(&mut Map<String, Value>)) -> String {
         let mut claims = self.claims();
         change(&mut claims);
         self.sign(&self.header(), &Value::Object(claims).to_string())
     }
 
     /// A token whose header was changed before it was signed.
-    pub(super) fn token_headed(&self, change: impl FnOnce(&mut Value)) -> String {
+    pub(crate) fn token_headed(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut header = self.header();
         change(&mut header);
         self.sign(&header, &Value::Object(self.claims()).to_string())
     }
 
     /// Signs whatever it is, by this key.
-    pub(super) fn sign(&self, header: &Value, payload: &str) -> String {
+    pub(crate) fn sign(&self, header: &Value, payload: &str) -> String {
         let input = format!("{}.{}", encode(header.to_string().as_bytes()), encode(payload.as_bytes()));
         let algorithm = match self.key.public_key().key_type() {
             mayfly_sdk::key::KeyType::Rsa => SignatureAlgorithm::RsaPkcs1Sha256,
@@ -108,13 +108,13 @@ impl IdentityProvider {
     }
 }
 
-pub(super) fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// What an address answers.
 #[derive(Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// This document.
     Document(String),
     /// This status line and header, and a document that must not be taken.
@@ -128,9 +128,9 @@ pub(super) enum Answer {
 }
 
 /// An address that answers over TLS, by a certificate of an authority of its own.
-pub(super) struct Address {
-    pub(super) url: String,
-    pub(super) authority: PathBuf,
+pub(crate) struct Address {
+    pub(crate) url: String,
+    pub(crate) authority: PathBuf,
     answer: Arc<Mutex<Answer>>,
     asked: Arc<AtomicU32>,
     closed: Arc<AtomicU32>,
@@ -139,7 +139,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn serve(ip: &str, dir: &Path, name: &str, answer: Answer) -> Self {
+    pub(crate) fn serve(ip: &str, dir: &Path, name: &str, answer: Answer) -> Self {
         let mut params = rcgen::CertificateParams::new(vec![ip.to_owned()]).unwrap();
         params.is_ca = rcgen::IsCa::ExplicitNoCa;
         let mut ca = rcgen::CertificateParams::default();
@@ -169,12 +169,12 @@ impl Address {
         Self { url, authority, answer, asked, closed, port, thread: Some(thread) }
     }
 
-    pub(super) fn answer(&self, answer: Answer) {
+    pub(crate) fn answer(&self, answer: Answer) {
         *self.answer.lock().unwrap() = answer;
     }
 
     /// How often it was asked.
-    pub(super) fn asked(&self) -> u32 {
+    pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Ordering::Relaxed)
     }
 }

@@ -18,6 +18,8 @@ mod oauth;
 mod resource_servers;
 #[path = "clients/tasks.rs"]
 mod tasks;
+#[path = "clients/users.rs"]
+mod users;
 #[path = "clients/wits.rs"]
 mod wits;
 

@@ -10,7 +10,7 @@
 //!   away counts for nothing from then on. Nothing about them is kept with a connection.
 //! - Only entries with a literal SPIFFE ID grant: what a template renders to, facts decide.
 //! - A limited grant (`id_prefix`, `owner`) covers only what has an id or an owner. Join tokens, authorities, bundles of others,
-//!   policies and the ledger have none: they need a grant without limits.
+//!   policies, users and the ledger have none: they need a grant without limits.
 
 mod plan;
 mod rights;
@@ -41,7 +41,7 @@ pub enum Reach {
 }
 
 /// The verb of each method, and its reach. A method that is not here may be called by nobody.
-pub const VERBS: [(&str, &str, Reach); 27] = [
+pub const VERBS: [(&str, &str, Reach); 28] = [
     ("ApplyEntries", "entry:apply", Reach::Objects),
     ("ListEntries", "entry:list", Reach::Objects),
     ("GetEntry", "entry:show", Reach::Objects),
@@ -63,6 +63,7 @@ pub const VERBS: [(&str, &str, Reach); 27] = [
     ("ListTasks", "task:list", Reach::Objects),
     ("GetTask", "task:show", Reach::Objects),
     ("SetTaskState", "task:set_state", Reach::Objects),
+    ("SetUserState", "task:set_user_state", Reach::Everything),
     ("ExplainTask", "task:explain", Reach::Objects),
     ("ApplyPolicy", "policy:apply", Reach::Everything),
     ("GetPolicies", "policy:show", Reach::Everything),

@@ -2,9 +2,9 @@
 
 use mayfly_proto::admin::{
     ExplainTaskResponse, GetTaskResponse, ListTasksRequest, ListTasksResponse, SetTaskStateRequest,
-    SetTaskStateResponse, Task as WireTask, TaskHolder,
+    SetTaskStateResponse, SetUserStateRequest, SetUserStateResponse, Task as WireTask, TaskHolder,
 };
-use mayfly_sdk::task::TaskState;
+use mayfly_sdk::task::{Subject, TaskState};
 use mayfly_sdk::{Reason, Refusal, Serial, SpiffeId};
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use super::{
     page_size,
 };
 use crate::{
+    directory::Actor,
     registry::Registry,
     task::{By, Held},
 };
@@ -61,6 +62,27 @@ impl Admin {
         Ok(SetTaskStateResponse { changed: changed.iter().map(Serial::to_string).collect() })
     }
 
+    pub(super) async fn set_user_state(
+        &self,
+        request: &SetUserStateRequest,
+        actor: Actor,
+    ) -> Result<SetUserStateResponse, Refusal> {
+        let suspended = match request.state.parse() {
+            Ok(TaskState::Suspended) => true,
+            Ok(TaskState::Open) => false,
+            _ => {
+                let what = format!("a user is suspended or resumed; {:?} is none of it", request.state);
+                return Err(Refusal::new(Reason::InvalidArgument, what));
+            }
+        };
+        let Ok(Subject::User(user)) = request.user.parse() else {
+            let what = format!("{:?} is no user: write user:PROVIDER:SUBJECT, as tasks show it", request.user);
+            return Err(Refusal::new(Reason::InvalidArgument, what));
+        };
+        let changed = self.tasks.suspend_user(&user, suspended, actor).await?;
+        Ok(SetUserStateResponse { changed: changed.iter().map(Serial::to_string).collect() })
+    }
+
     pub(super) async fn explain(&self, text: &str, authorized: &Authorized) -> Result<ExplainTaskResponse, Refusal> {
         let id = id(text)?;
         let store = self.directory.store();
@@ -95,7 +117,7 @@ impl Admin {
             Some(TaskState::Suspended) => Err(Refusal::new(
                 Reason::ParentNotOpen,
                 format!(
-                    "the task {id} is under a suspended one, which is to be resumed first; or a node is silent that holds it or a task above it"
+                    "the task {id} is under a suspended one, which is to be resumed first; or a node is silent that holds it or a task above it; or its user is suspended or logged out"
                 ),
             )),
             Some(state) => Err(Refusal::new(Reason::TaskEnded, format!("the task {id} has ended: {state}"))),

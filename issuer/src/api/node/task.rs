@@ -33,6 +33,7 @@ impl Inner {
             may_act: request.may_act.map(|actors| actors.spiffe_ids),
             detached: request.detached,
             parent_token: Some(request.parent_token).filter(|token| !token.is_empty()),
+            subject_token: Some(request.subject_token).filter(|token| !token.is_empty()),
         };
         let request = mint::read(&request.request_id, request.holder, Ok(wanted))?;
         let begun = self.minter.begin_task(node, request).await?;

@@ -1,12 +1,13 @@
 //! What an entry grants beyond an identity: claims, administration, tasks, quotas.
 
+use mayfly_sdk::task::User;
 use mayfly_sdk::{Refusal, SpiffeId};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::text::{self, invalid};
 use super::tree::Tree;
-use crate::registry::entry::{AdminGrant, AllowedDetails, Quotas, TaskGrant};
+use crate::registry::entry::{AdminGrant, AllowedDetails, Quotas, TaskGrant, UsersOf};
 use crate::registry::rules::Rules;
 
 /// The most bytes that an entry's claims have as JSON: they are in every token.
@@ -15,6 +16,8 @@ const MAX_CLAIMS_BYTES: usize = 2048;
 const MAX_ADMIN_GRANTS: usize = 64;
 /// The most audiences, scopes or verbs of one grant.
 const MAX_ITEMS: usize = 256;
+/// The most providers whose users one entry names.
+const MAX_PROVIDERS: usize = 64;
 /// The longest deadline of a task (DESIGN 9).
 const MAX_DEADLINE_S: u32 = 8 * 3600;
 /// The most distinct SPIFFE IDs that one entry may be given on one node.
@@ -98,7 +101,7 @@ pub(super) fn admin(fields: &mut Fields<'_>, rules: &Rules) -> Box<[AdminGrant]>
 pub(super) fn task(fields: &mut Fields<'_>) -> Option<Box<TaskGrant>> {
     let tree = fields.take("task")?;
     let place = fields.place().key("task");
-    let known = ["audiences", "scopes", "authorization_details", "delegable", "max_hops", "deadline"];
+    let known = ["audiences", "scopes", "authorization_details", "delegable", "max_hops", "deadline", "users"];
     let mut task = Fields::open(tree, place, &known, fields.problems());
     let audiences = task.required_texts("audiences", MAX_ITEMS, text::resource_or_any);
     let scopes = task.texts("scopes", MAX_ITEMS, text::scope);
@@ -112,7 +115,38 @@ pub(super) fn task(fields: &mut Fields<'_>) -> Option<Box<TaskGrant>> {
         };
         task.keep("deadline", checked)
     });
-    Some(Box::new(TaskGrant { audiences, scopes, authorization_details, delegable, max_hops, deadline }))
+    let users = users(&mut task);
+    Some(Box::new(TaskGrant { audiences, scopes, authorization_details, delegable, max_hops, deadline, users }))
+}
+
+/// `users`: a list of `{provider, clients}`, each provider once.
+fn users(task: &mut Fields<'_>) -> Box<[UsersOf]> {
+    let all = match task.take("users") {
+        None => return Box::default(),
+        Some(Tree::List(all)) if all.len() <= MAX_PROVIDERS => all,
+        Some(_) => {
+            task.note("users", invalid(format!("a list of at most {MAX_PROVIDERS} providers belongs here")));
+            return Box::default();
+        }
+    };
+    let place = task.place().key("users");
+    let mut read: Vec<UsersOf> = Vec::with_capacity(all.len());
+    for (at, one) in all.into_iter().enumerate() {
+        let mut one = Fields::open(one, place.item(at), &["provider", "clients"], task.problems());
+        let known = |text: &str| read.iter().any(|other| *other.provider == *text);
+        let provider = one.required("provider", |text| match User::new(text, "x") {
+            Ok(_) if known(text) => Err(invalid(format!("the provider {text:?} stands there twice"))),
+            Ok(_) => Ok(text.into()),
+            Err(_) => {
+                Err(invalid(format!("a provider has 1 to 64 of the characters a-z 0-9 -, and {text:?} does not")))
+            }
+        });
+        let clients = one.texts("clients", MAX_ITEMS, text::client);
+        if let Some(provider) = provider {
+            read.push(UsersOf { provider, clients });
+        }
+    }
+    read.into()
 }
 
 /// `authorization_details`: details in the form of a grant, or `*` alone.

@@ -39,7 +39,7 @@ entries:
   admin: [{verbs: ["entry:*"], id_prefix: spiffe://example.org/pay, owner: team/payments}]
   downstream: false
   claims: {team: pay, nested: {list: [1, 2.5, null, true]}}
-  task: {audiences: [https://tools.example.org/mcp], scopes: [read], delegable: ["*"], max_hops: 2, deadline: 30m}
+  task: {audiences: [https://tools.example.org/mcp], scopes: [read], delegable: ["*"], max_hops: 2, deadline: 30m, users: [{provider: corp, clients: [portal]}, {provider: partner}]}
   serves: [https://pay.example.org]
   sharing: instance
   instance: process
@@ -67,6 +67,8 @@ fn every_key_of_an_entry_is_read() {
     assert_eq!(extra.hint.as_deref(), Some("external"));
     assert_eq!(extra.claims["nested"]["list"][1], 2.5);
     assert_eq!(extra.task.as_ref().unwrap().max_hops, Some(2));
+    let users = extra.task.as_ref().unwrap().users.iter().map(|of| (&*of.provider, of.clients.len()));
+    assert_eq!(users.collect::<Vec<_>>(), [("corp", 1), ("partner", 0)]);
     assert_eq!(extra.admin[0].verbs[0], "entry:*".into());
     assert_eq!(extra.quotas.renderings, Some(5));
     assert_eq!(extra.node_asserted, NodeAsserted::Refuse);
@@ -188,6 +190,19 @@ fn each_rule_refuses_what_it_is_for() {
         ("  task: {audiences: []}", "task.audiences", Reason::InvalidValue),
         ("  task: {audiences: ['*'], deadline: 9h}", "task.deadline", Reason::InvalidValue),
         ("  task: {audiences: ['*'], hops: 2}", "task.hops", Reason::UnknownKey),
+        ("  task: {audiences: ['*'], users: corp}", "task.users", Reason::InvalidValue),
+        ("  task: {audiences: ['*'], users: [{clients: [a]}]}", "task.users[0].provider", Reason::MissingKey),
+        ("  task: {audiences: ['*'], users: [{provider: 'C:'}]}", "task.users[0].provider", Reason::InvalidValue),
+        (
+            "  task: {audiences: ['*'], users: [{provider: a}, {provider: a}]}",
+            "task.users[1].provider",
+            Reason::InvalidValue,
+        ),
+        (
+            "  task: {audiences: ['*'], users: [{provider: a, clients: ['']}]}",
+            "task.users[0].clients[0]",
+            Reason::InvalidValue,
+        ),
         ("  task: {audiences: ['*']}\n  sharing: entry", "sharing", Reason::InvalidValue),
         ("  admin: [{owner: me}]", "admin[0].verbs", Reason::MissingKey),
         ("  admin: [{verbs: [all]}]", "admin[0].verbs[0]", Reason::InvalidValue),

@@ -97,6 +97,14 @@ pub(super) fn scope(text: &str) -> Result<Box<str>, Refusal> {
     Ok(text.into())
 }
 
+/// What a provider calls a client, or `*`.
+pub(super) fn client(text: &str) -> Result<Box<str>, Refusal> {
+    if text.is_empty() || text.len() > MAX_NAME_BYTES || text.contains(char::is_control) {
+        return Err(invalid(format!("a client has 1 to {MAX_NAME_BYTES} bytes in one line, and {text:?} does not")));
+    }
+    Ok(text.into())
+}
+
 /// The name of an ability of an agent.
 pub(super) fn feature(text: &str) -> Result<Box<str>, Refusal> {
     let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');

@@ -42,9 +42,12 @@ fn code(reason: Reason) -> (&'static str, StatusCode) {
             ("invalid_client", StatusCode::UNAUTHORIZED)
         }
         Reason::ProofInvalid | Reason::ProofUsed => ("invalid_dpop_proof", StatusCode::BAD_REQUEST),
-        Reason::TaskNotAllowed | Reason::TaskTokenNotBound | Reason::PermissionDenied => {
-            ("unauthorized_client", StatusCode::BAD_REQUEST)
-        }
+        Reason::TaskNotAllowed
+        | Reason::TaskTokenNotBound
+        | Reason::PermissionDenied
+        | Reason::OnBehalfNotAllowed
+        | Reason::UserTokenNotForAgent => ("unauthorized_client", StatusCode::BAD_REQUEST),
+        Reason::UserLoggedOut | Reason::UserSuspended => ("access_denied", StatusCode::BAD_REQUEST),
         Reason::ScopeExceedsParent | Reason::TaskExceedsEntry => ("invalid_scope", StatusCode::BAD_REQUEST),
         Reason::DetailExceedsParent => ("invalid_authorization_details", StatusCode::BAD_REQUEST),
         Reason::AudienceNotDelegable => ("invalid_target", StatusCode::BAD_REQUEST),
@@ -53,7 +56,7 @@ fn code(reason: Reason) -> (&'static str, StatusCode) {
         }
         Reason::Unimplemented => ("unsupported_grant_type", StatusCode::BAD_REQUEST),
         Reason::TaskQuota | Reason::Overloaded => ("temporarily_unavailable", StatusCode::TOO_MANY_REQUESTS),
-        Reason::Unavailable | Reason::ShuttingDown | Reason::StoreFull => {
+        Reason::Unavailable | Reason::ShuttingDown | Reason::StoreFull | Reason::IdentityProviderUnavailable => {
             ("temporarily_unavailable", StatusCode::SERVICE_UNAVAILABLE)
         }
         Reason::Internal | Reason::StoreCorrupt => ("server_error", StatusCode::INTERNAL_SERVER_ERROR),

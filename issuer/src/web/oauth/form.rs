@@ -9,14 +9,14 @@ use mayfly_sdk::{Reason, Refusal};
 const MAX_PARAMETERS: usize = 64;
 
 /// The parameters of one request; those without a value are not there.
-pub(super) struct Form(HashMap<String, String>);
+pub(in crate::web) struct Form(HashMap<String, String>);
 
 impl Form {
     /// Reads a body.
     ///
     /// # Errors
     /// [`Reason::InvalidArgument`]: it is of another type, has a parameter twice, or too many.
-    pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+    pub(in crate::web) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let wrong = |what: String| Refusal::new(Reason::InvalidArgument, what);
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if kind.split(';').next().map(str::trim) != Some("application/x-www-form-urlencoded") {
@@ -39,13 +39,13 @@ impl Form {
         Ok(Self(form))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(in crate::web) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
     /// # Errors
     /// [`Reason::InvalidArgument`]: it is missing.
-    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
+    pub(in crate::web) fn required(&self, name: &str) -> Result<&str, Refusal> {
         self.get(name).ok_or_else(|| Refusal::new(Reason::InvalidArgument, format!("the parameter {name} is missing")))
     }
 
@@ -53,7 +53,7 @@ impl Form {
     ///
     /// # Errors
     /// [`Reason::InvalidArgument`]: it is no number.
-    pub(super) fn number(&self, name: &str) -> Result<Option<u32>, Refusal> {
+    pub(in crate::web) fn number(&self, name: &str) -> Result<Option<u32>, Refusal> {
         let read = |text: &str| {
             text.parse().ok().ok_or_else(|| Refusal::new(Reason::InvalidArgument, format!("{name} is a whole number")))
         };

@@ -22,6 +22,16 @@ const CLIENT_CREDENTIALS: &str = "client_credentials";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+
+/// On whose behalf a task is asked for.
+#[derive(Default)]
+struct Above {
+    /// The token of another task.
+    parent_token: Option<String>,
+    /// The token of a user.
+    subject_token: Option<String>,
+}
 
 /// RFC 6749 4.4 and RFC 8693.
 pub(super) async fn answer(State(call): State<Call>, headers: HeaderMap, body: Bytes) -> Result<Response, OAuthError> {
@@ -66,24 +76,21 @@ async fn token(
 async fn access_token(call: &Call, client: &Client, form: &Form, request_id: RequestId) -> Result<Begun, Refusal> {
     client.actor()?;
     let wrong = |what: &str| Refusal::new(Reason::InvalidArgument, what);
-    let parent_token = match form.required("grant_type")? {
-        CLIENT_CREDENTIALS => None,
-        TOKEN_EXCHANGE => {
-            of_access_token(form)?;
-            Some(form.required("subject_token")?.to_owned())
-        }
+    let above = match form.required("grant_type")? {
+        CLIENT_CREDENTIALS => Above::default(),
+        TOKEN_EXCHANGE => above(form, &call.oauth.minter.task_iss)?,
         _ => return Err(Refusal::new(Reason::Unimplemented, "grant_type is client_credentials or token-exchange")),
     };
     let minter = &call.oauth.minter;
     match form.get("task_id") {
-        Some(id) if parent_token.is_none() => {
+        Some(id) if above.is_nobody() => {
             let id = id.parse().ok().ok_or_else(|| wrong("task_id is 32 hexadecimal digits"))?;
             let wanted = RenewTask { id, svid: client.key.clone() };
             minter.renew_task(&client.node, request(client, request_id, wanted)).await
         }
         Some(_) => Err(wrong("task_id is of a task that is open; a part of another task is a task of its own")),
         None => {
-            let wanted = begin(form, client, parent_token)?;
+            let wanted = begin(form, client, above)?;
             minter.begin_task(&client.node, request(client, request_id, wanted)).await
         }
     }
@@ -102,7 +109,31 @@ pub(super) fn words(list: &str) -> Vec<String> {
     list.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-fn begin(form: &Form, client: &Client, parent_token: Option<String>) -> Result<BeginTask, Refusal> {
+impl Above {
+    fn is_nobody(&self) -> bool {
+        self.parent_token.is_none() && self.subject_token.is_none()
+    }
+}
+
+/// Whose token is exchanged: that of a task, or that of a user. An ID token is a user's; of the other kinds a token is of a task
+/// that says so of itself, and is verified as one.
+fn above(form: &Form, own: &str) -> Result<Above, Refusal> {
+    let kind = form.required("subject_token_type")?;
+    let token = form.required("subject_token")?;
+    if kind != ID_TOKEN && ![ACCESS_TOKEN, JWT].contains(&kind) {
+        let what = "the subject_token_type is that of an access token, an ID token or a JWT";
+        return Err(Refusal::new(Reason::InvalidArgument, what));
+    }
+    let is_users = kind == ID_TOKEN || crate::users::claimed_issuer(token).is_some_and(|issuer| issuer != own);
+    let token = Some(token.to_owned());
+    Ok(if is_users {
+        Above { subject_token: token, ..Above::default() }
+    } else {
+        Above { parent_token: token, ..Above::default() }
+    })
+}
+
+fn begin(form: &Form, client: &Client, above: Above) -> Result<BeginTask, Refusal> {
     let words = |name: &str| words(form.get(name).unwrap_or_default());
     if form.get("audience").is_some() {
         return Err(Refusal::new(Reason::InvalidArgument, "name the resource (RFC 8707) in place of an audience"));
@@ -125,7 +156,8 @@ fn begin(form: &Form, client: &Client, parent_token: Option<String>) -> Result<B
         may_act: form.get("task_may_act").is_some().then(|| words("task_may_act")),
         // Nobody at the node watches over it.
         detached: true,
-        parent_token,
+        parent_token: above.parent_token,
+        subject_token: above.subject_token,
     })
 }
 

@@ -21,12 +21,15 @@ use crate::workload_api::leases::as_lack_of_identity;
 const MINT_WITHIN: Duration = Duration::from_secs(5);
 /// The longest text of a purpose, in bytes.
 const MOST_PURPOSE: usize = 1024;
+/// The longest token of a user, in bytes.
+const MOST_SUBJECT_TOKEN: usize = 16 * 1024;
 /// The most ids in `may_act`.
 const MOST_ACTORS: usize = 64;
 
 /// What is asked for, by either call.
 pub(super) struct Asked {
     parent_token: String,
+    subject_token: String,
     purpose: String,
     grant: String,
     deadline_s: u32,
@@ -38,8 +41,19 @@ pub(super) struct Asked {
 
 impl From<wire::BeginRequest> for Asked {
     fn from(request: wire::BeginRequest) -> Self {
-        let wire::BeginRequest { purpose, grant, deadline_s, max_hops, may_act, detached, spiffe_id } = request;
-        Self { parent_token: String::new(), purpose, grant, deadline_s, max_hops, may_act, detached, spiffe_id }
+        let wire::BeginRequest { purpose, grant, deadline_s, max_hops, may_act, detached, spiffe_id, subject_token } =
+            request;
+        Self {
+            parent_token: String::new(),
+            subject_token,
+            purpose,
+            grant,
+            deadline_s,
+            max_hops,
+            may_act,
+            detached,
+            spiffe_id,
+        }
     }
 }
 
@@ -53,13 +67,17 @@ impl Asked {
             let what = "the token of the task above is missing, or longer than 8 KiB";
             return Err(Refusal::new(Reason::TaskTokenInvalid, what));
         }
-        Ok(Self { parent_token, purpose, grant, deadline_s, max_hops, may_act, detached, spiffe_id })
+        let subject_token = String::new();
+        Ok(Self { parent_token, subject_token, purpose, grant, deadline_s, max_hops, may_act, detached, spiffe_id })
     }
 
     fn check(&self) -> Result<(), Refusal> {
         let wrong = |what: &str| Err(Refusal::new(Reason::InvalidArgument, what));
         if self.purpose.trim().is_empty() || self.purpose.len() > MOST_PURPOSE {
             return wrong("a task has a purpose of 1 to 1024 bytes");
+        }
+        if self.subject_token.len() > MOST_SUBJECT_TOKEN {
+            return Err(Refusal::new(Reason::TokenInvalid, "the user's token is longer than 16 KiB"));
         }
         Grant::from_json(self.grant.as_bytes()).map_err(Refusal::from)?;
         let actors = self.may_act.as_ref().map(|may_act| may_act.spiffe_ids.as_slice()).unwrap_or_default();
@@ -82,6 +100,7 @@ impl Asked {
             may_act: self.may_act.map(|may_act| node::TaskActors { spiffe_ids: may_act.spiffe_ids }),
             detached: self.detached,
             parent_token: self.parent_token,
+            subject_token: self.subject_token,
             ..node::BeginTaskRequest::default()
         }
     }

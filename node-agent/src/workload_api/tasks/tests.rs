@@ -267,6 +267,7 @@ async fn what_cannot_be_read_never_reaches_the_issuer() {
     for (request, reason) in [
         (wire::BeginRequest { purpose: " ".to_owned(), ..wish() }, Reason::InvalidArgument),
         (wire::BeginRequest { purpose: "x".repeat(1025), ..wish() }, Reason::InvalidArgument),
+        (wire::BeginRequest { subject_token: "x".repeat(16 * 1024 + 1), ..wish() }, Reason::TokenInvalid),
         (wire::BeginRequest { grant: "{}".to_owned(), ..wish() }, Reason::InvalidGrant),
         (wire::BeginRequest { grant: " ".repeat(64 * 1024 + 1), ..wish() }, Reason::InvalidGrant),
         (wire::BeginRequest { may_act: Some(many), ..wish() }, Reason::InvalidArgument),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::id::SpiffeId;
-use crate::reason::Refusal;
+use crate::reason::{Reason, Refusal};
 use crate::task::Grant;
 use crate::time::Ttl;
 
@@ -23,11 +23,17 @@ pub struct TaskRequest {
     detached: bool,
     spiffe_id: Option<SpiffeId>,
     parent: Option<ParentToken>,
+    user: Option<SubjectToken>,
 }
 
 /// The token of the task above, as its holder handed it over: for [`TaskRequest::below`], and for nothing else.
 #[derive(Clone)]
 pub struct ParentToken(Zeroizing<String>);
+
+/// The token of a user, as an identity provider made it for the issuer: for [`TaskRequest::on_behalf_of`], and for nothing
+/// else.
+#[derive(Clone)]
+pub struct SubjectToken(Zeroizing<String>);
 
 /// What the agent is asked.
 pub(super) enum Asked {
@@ -51,6 +57,7 @@ impl TaskRequest {
             detached: false,
             spiffe_id: None,
             parent: None,
+            user: None,
         }
     }
 
@@ -111,6 +118,15 @@ impl TaskRequest {
         self
     }
 
+    /// It is on behalf of a user, if the entry allows that and the token this agent. The token is shown once, when the task is
+    /// begun; what is handed on from the task is on behalf of the same user. Not for parts of another one's task, which are on
+    /// behalf of whomever that is.
+    #[must_use]
+    pub fn on_behalf_of(mut self, user: SubjectToken) -> Self {
+        self.user = Some(user);
+        self
+    }
+
     /// It is a part of another one's task.
     #[must_use]
     pub fn below(mut self, parent: ParentToken) -> Self {
@@ -135,8 +151,19 @@ impl TaskRequest {
         let spiffe_id = self.spiffe_id.map(|id| id.to_string()).unwrap_or_default();
         let detached = self.detached;
         Ok(match self.parent {
-            None => {
-                Asked::Begin(wire::BeginRequest { purpose, grant, deadline_s, max_hops, may_act, detached, spiffe_id })
+            None => Asked::Begin(wire::BeginRequest {
+                purpose,
+                grant,
+                deadline_s,
+                max_hops,
+                may_act,
+                detached,
+                spiffe_id,
+                subject_token: self.user.as_ref().map(|user| user.expose().to_owned()).unwrap_or_default(),
+            }),
+            Some(_) if self.user.is_some() => {
+                let what = "a part of another one's task is on behalf of whomever that is, and of no other user";
+                return Err(Refusal::new(Reason::InvalidArgument, what));
             }
             Some(parent) => {
                 let parent_token = parent.expose().to_owned();
@@ -172,5 +199,23 @@ impl ParentToken {
 impl fmt::Debug for ParentToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ParentToken(..)")
+    }
+}
+
+impl SubjectToken {
+    /// One that the user's client handed over.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SubjectToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubjectToken(..)")
     }
 }

@@ -120,6 +120,23 @@ async fn a_part_is_taken_over_with_the_token_that_was_handed_on() {
 }
 
 #[tokio::test]
+async fn a_task_on_behalf_of_a_user_shows_the_users_token_once_and_to_nobody_else() {
+    let world = World::new();
+    let token = world.token(&world.instance(), 300);
+    world.agent.begin(Ok(wire::BeginResponse { task: Some(task("open")), token: Some(token) }));
+    let wish = TaskRequest::new("one page", AUDIENCE).on_behalf_of(SubjectToken::new("the.users.token"));
+    assert!(!format!("{wish:?}").contains("the.users"), "{wish:?}");
+    let part = wish.clone().below(ParentToken::new("the.parent.token"));
+    let refused = Task::begin(&world.agent.endpoint(), part).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::InvalidArgument);
+    let task = Task::begin(&world.agent.endpoint(), wish).await.unwrap();
+    let seen = world.agent.seen(|seen| matches!(seen, Seen::Begin(_))).await;
+    let Some(Seen::Begin(asked)) = seen.into_iter().next() else { panic!("no begin") };
+    assert_eq!(asked.subject_token, "the.users.token");
+    task.complete().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_wrong_grant_costs_no_call_and_a_refusal_says_why() {
     let world = World::new();
     let wrong = Task::begin(&world.agent.endpoint(), TaskRequest::new("p", "files")).await.unwrap_err();

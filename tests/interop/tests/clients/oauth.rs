@@ -48,7 +48,7 @@ impl Place {
         let rig = Rig::started(&[&[("web.public_url", &*url)], settings].concat());
         let audiences = json!(audiences);
         let task = format!(
-            "    task: {{audiences: {audiences}, scopes: [read, list], delegable: {audiences}, deadline: 10m}}\n"
+            "    task: {{audiences: {audiences}, scopes: [read, list], delegable: {audiences}, deadline: 10m, users: [{{provider: login, clients: [portal]}}]}}\n"
         );
         let files = rig.entry("files", "") + &format!("    serves: {audiences}\n");
         rig.apply(&(rig.entry("planner", "") + &task + &rig.entry("reader", "") + &task + &files));
