@@ -51,6 +51,7 @@ async fn main() {
         spiffe_id: "spiffe://bench.test/ns/production/sa/payments".parse().unwrap(),
         public_key: key.public_key().clone(),
         dns_names: vec!["payments.production.svc".to_owned()],
+        ip_addresses: Vec::new(),
         ttl: Ttl::from_s(900),
         serial: Serial::generate(clock.now_ms()).unwrap(),
         now: clock.now(),

@@ -2,7 +2,11 @@
 
 mod check;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use mayfly_sdk::{
     TrustDomain, Ttl,
@@ -300,17 +304,21 @@ impl Default for WebConfig {
 }
 
 impl WebConfig {
-    /// The host names of the URLs, which the issuer's own SVID carries; an address is none.
+    /// The hosts of the URLs, which the issuer's own SVID carries.
     #[must_use]
-    pub fn hosts(&self) -> Vec<String> {
+    pub fn hosts(&self) -> Hosts {
         let mtls = self.mtls().map(|(_, url)| url).unwrap_or_default();
-        let host = |url: &str| {
-            let host = without_port(url.strip_prefix("https://")?.trim_end_matches('/'));
-            let named = host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
-            named.then(|| host.to_ascii_lowercase())
-        };
-        let mut hosts: Vec<_> = [self.public_url.as_str(), &mtls].into_iter().filter_map(host).collect();
-        hosts.dedup();
+        let mut hosts = Hosts::default();
+        for url in [self.public_url.as_str(), &mtls] {
+            let Some(host) = url.strip_prefix("https://") else { continue };
+            let host = without_port(host.trim_end_matches('/'));
+            match host.trim_start_matches('[').trim_end_matches(']').parse() {
+                Ok(address) if !hosts.addresses.contains(&address) => hosts.addresses.push(address),
+                Ok(_) => {}
+                Err(_not_an_address) => hosts.names.push(host.to_ascii_lowercase()),
+            }
+        }
+        hosts.names.dedup();
         hosts
     }
 
@@ -330,6 +338,15 @@ impl WebConfig {
     pub fn address(&self) -> Option<SocketAddr> {
         self.listen.parse().ok()
     }
+}
+
+/// Under which names and addresses the HTTPS listeners are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts {
+    /// DNS names.
+    pub names: Vec<String>,
+    /// Addresses, where a URL has one in place of a name.
+    pub addresses: Vec<IpAddr>,
 }
 
 fn without_port(host: &str) -> &str {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     authority::{Authorities, LeafPlan},
+    config::Hosts,
     directory::Directory,
     ledger::{Kind, Personal, Record},
     mint::{renew_after_s, sha256},
@@ -29,7 +30,7 @@ pub struct OwnIdentity {
     authorities: Authorities,
     spiffe_id: SpiffeId,
     /// The host names by which others reach its HTTPS listeners.
-    hosts: Vec<String>,
+    hosts: Hosts,
     ttl: Ttl,
     key: Arc<ArcSwapOption<CertifiedKey>>,
     trust: Arc<ArcSwap<X509BundleSet>>,
@@ -45,7 +46,7 @@ impl OwnIdentity {
         directory: Arc<Directory>,
         authorities: Authorities,
         name: &str,
-        hosts: Vec<String>,
+        hosts: Hosts,
         ttl: Ttl,
     ) -> Result<Self, Refusal> {
         let spiffe_id = SpiffeId::from_path(directory.trust_domain(), &format!("/mayfly/issuer/{name}"))?;
@@ -104,7 +105,8 @@ impl OwnIdentity {
         let plan = LeafPlan {
             spiffe_id: self.spiffe_id.clone(),
             public_key: key.public_key().clone(),
-            dns_names: self.hosts.clone(),
+            dns_names: self.hosts.names.clone(),
+            ip_addresses: self.hosts.addresses.clone(),
             ttl: self.ttl,
             serial: Serial::generate(clock.now_ms())?,
             now: clock.now(),

@@ -55,6 +55,7 @@ impl SignedNode {
             spiffe_id: subject.spiffe_id.clone(),
             public_key: mayfly_sdk::PublicKey::from_spki(subject.key_spki)?,
             dns_names: Vec::new(),
+            ip_addresses: Vec::new(),
             ttl,
             serial: Serial::generate(directory.clock().now_ms())?,
             now,

@@ -13,6 +13,7 @@ pub(super) const EXTENSIONS: u8 = 0xa3;
 pub(super) const DNS_NAME: u8 = 0x82;
 /// `[6]`, primitive: a URI among general names.
 pub(super) const URI: u8 = 0x86;
+pub(super) const IP_ADDRESS: u8 = 0x87;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 

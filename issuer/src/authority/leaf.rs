@@ -8,6 +8,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,6 +44,8 @@ pub struct LeafPlan {
     pub public_key: PublicKey,
     /// Further names, ASCII, in this order; at most 64.
     pub dns_names: Vec<String>,
+    /// Addresses, after the names, in this order; at most 64.
+    pub ip_addresses: Vec<IpAddr>,
     /// How long it is valid from `now`.
     pub ttl: Ttl,
     /// Its serial number, which is the id of its ledger record too.
@@ -135,8 +138,8 @@ fn check_plan(plan: &LeafPlan) -> Result<(), AuthorityError> {
     if plan.ttl.is_zero() {
         return refuse("an X.509-SVID lives for a second at the least");
     }
-    if plan.dns_names.len() > MAX_DNS_NAMES {
-        return refuse("an X.509-SVID has at most 64 DNS names");
+    if plan.dns_names.len() > MAX_DNS_NAMES || plan.ip_addresses.len() > MAX_DNS_NAMES {
+        return refuse("an X.509-SVID has at most 64 DNS names, and as many addresses");
     }
     let legal = |name: &String| {
         (1..=MAX_DNS_NAME).contains(&name.len())

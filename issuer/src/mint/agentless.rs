@@ -52,6 +52,7 @@ impl Minter {
             spiffe_id: consent.spiffe_id.clone(),
             public_key: wish.public_key,
             dns_names: consent.dns_names().iter().map(ToString::to_string).collect(),
+            ip_addresses: Vec::new(),
             ttl: consent.ttl,
             serial: Serial::generate(self.directory.clock().now_ms())?,
             now,

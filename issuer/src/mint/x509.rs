@@ -69,6 +69,7 @@ impl Batched for X509Profile {
             spiffe_id: consent.spiffe_id.clone(),
             public_key: request.wanted.public_key,
             dns_names: consent.dns_names().iter().map(ToString::to_string).collect(),
+            ip_addresses: Vec::new(),
             ttl: consent.ttl,
             serial: Serial::generate(minter.directory.clock().now_ms())?,
             now: caller.now,

@@ -220,3 +220,22 @@ fn an_https_web_certificate_that_cannot_be_used_keeps_the_issuer_from_starting_a
 fn document(shown: &[u8]) -> Vec<u8> {
     serde_json::from_slice::<Value>(shown).unwrap().to_string().into_bytes()
 }
+
+#[test]
+fn curl_believes_an_issuer_whose_public_url_has_an_address_for_a_name() {
+    let mut rig = Rig::new(&[]);
+    let url = format!("https://{}", rig.web_address());
+    rig.set("web.public_url", &format!("\"{url}\""));
+    rig.start_issuer();
+    let anchors = rig.dir().join("anchors.pem");
+    std::fs::write(&anchors, rig.run(&["bundle", "show", "--form", "pem"]).stdout).unwrap();
+    let fetched = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", "--max-time", "20", "--cacert"])
+        .arg(&anchors)
+        .arg(format!("{url}/.well-known/oauth-authorization-server/task"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&fetched.stdout).unwrap_or_else(|_| panic!("{}", text(&fetched)));
+    assert_eq!(metadata["issuer"], format!("{url}/task"));
+    assert_eq!(metadata["token_endpoint"], format!("{url}/task/token"));
+}

@@ -1,9 +1,12 @@
 //! A leaf is read back by another parser than wrote it, and compared with its plan field by field.
 
+use std::net::IpAddr;
+
 use mayfly_sdk::{Timestamp, Validity};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 
+use super::encode::octets;
 use super::{LeafPlan, LeafSigner};
 use crate::authority::AuthorityError;
 use crate::authority::certificate::parse;
@@ -80,12 +83,15 @@ impl LeafSigner {
     }
 }
 
-/// One URI, the SPIFFE ID, and then the DNS names in their order (X509-SVID 2).
+/// One URI, the SPIFFE ID, then the DNS names and then the addresses, each in their order (X509-SVID 2).
 fn is_planned(names: &[GeneralName<'_>], plan: &LeafPlan) -> bool {
-    let Some((GeneralName::URI(id), dns_names)) = names.split_first() else { return false };
+    let Some((GeneralName::URI(id), names)) = names.split_first() else { return false };
+    let Some((dns_names, addresses)) = names.split_at_checked(plan.dns_names.len()) else { return false };
     let is_dns =
         |(name, planned): (&GeneralName<'_>, &String)| matches!(name, GeneralName::DNSName(name) if name == planned);
+    let is_address = |(name, planned): (&GeneralName<'_>, &IpAddr)| matches!(name, GeneralName::IPAddress(found) if *found == octets(planned));
     *id == plan.spiffe_id.as_str()
-        && dns_names.len() == plan.dns_names.len()
         && dns_names.iter().zip(&plan.dns_names).all(is_dns)
+        && addresses.len() == plan.ip_addresses.len()
+        && addresses.iter().zip(&plan.ip_addresses).all(is_address)
 }

@@ -3,6 +3,8 @@
 //! `rcgen` takes 3.4 microseconds for a leaf, this 0.5, at 16.7 for the signature. A template is used only after it wrote
 //! a sample byte for byte as `rcgen` did.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use mayfly_sdk::{PublicKey, Serial, SignatureAlgorithm, Timestamp, Ttl, Validity};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyUsagePurpose, SanType, SerialNumber};
 
@@ -79,7 +81,9 @@ impl Template {
         key_id: &[u8; 20],
     ) -> Result<Vec<u8>, AuthorityError> {
         let id = plan.spiffe_id.as_str();
-        let names = der::size(id.len()) + plan.dns_names.iter().map(|name| der::size(name.len())).sum::<usize>();
+        let dns_names = plan.dns_names.iter().map(|name| der::size(name.len())).sum::<usize>();
+        let addresses: Vec<Vec<u8>> = plan.ip_addresses.iter().map(octets).collect();
+        let names = der::size(id.len()) + dns_names + addresses.iter().map(|ip| der::size(ip.len())).sum::<usize>();
         let san = SAN.len() + der::size(der::size(names));
         let extensions = self.aki.len() + der::size(san) + USAGES.len() + SKI.len() + key_id.len() + NO_CA.len();
 
@@ -98,6 +102,9 @@ impl Template {
         der::value(&mut out, der::URI, id.as_bytes());
         for name in &plan.dns_names {
             der::value(&mut out, der::DNS_NAME, name.as_bytes());
+        }
+        for address in &addresses {
+            der::value(&mut out, der::IP_ADDRESS, address);
         }
         for part in [USAGES, SKI, key_id, NO_CA] {
             out.extend_from_slice(part);
@@ -123,6 +130,14 @@ impl Template {
     }
 }
 
+/// An address as a certificate has it (RFC 5280 4.2.1.6).
+pub(super) fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
 /// A leaf that has everything: what the template is compared on.
 fn sample(key: &PublicKey) -> Result<LeafPlan, AuthorityError> {
     let mut serial = [0x5a; 16];
@@ -135,6 +150,7 @@ fn sample(key: &PublicKey) -> Result<LeafPlan, AuthorityError> {
         spiffe_id,
         public_key: key.clone(),
         dns_names: vec!["a.sample.test".to_owned(), "b.sample.test".to_owned()],
+        ip_addresses: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         ttl: Ttl::from_s(900),
         serial,
         now: Timestamp::from_unix_s(1_800_000_000),
@@ -153,6 +169,7 @@ pub(super) fn by_rcgen(plan: &LeafPlan, validity: Validity, signed_by: &PublicKe
     for name in &plan.dns_names {
         params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(bad)?));
     }
+    params.subject_alt_names.extend(plan.ip_addresses.iter().copied().map(SanType::IpAddress));
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

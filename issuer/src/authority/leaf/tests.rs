@@ -31,6 +31,7 @@ fn plan(key: &PublicKey) -> LeafPlan {
         spiffe_id: "spiffe://td.test/a/workload".parse().unwrap(),
         public_key: key.clone(),
         dns_names: Vec::new(),
+        ip_addresses: Vec::new(),
         ttl: Ttl::from_s(900),
         serial: Serial::try_from([0x11; 16]).unwrap(),
         now: at(100),
@@ -147,7 +148,11 @@ fn a_leaf_that_is_not_as_planned_is_not_released() {
     let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
     let other = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
     let signer = intermediate(KeyAlgorithm::EcP256);
-    let good = LeafPlan { dns_names: vec!["a.test".to_owned()], ..plan(key.public_key()) };
+    let good = LeafPlan {
+        dns_names: vec!["a.test".to_owned()],
+        ip_addresses: vec![[192, 0, 2, 7].into()],
+        ..plan(key.public_key())
+    };
     let (der, validity) = sign(&signer, &good).unwrap();
     let field =
         |plan: &LeafPlan, validity, key_id: &[u8; 20], der: &[u8]| match signer.check(der, plan, validity, key_id) {
@@ -166,6 +171,9 @@ fn a_leaf_that_is_not_as_planned_is_not_released() {
     assert_eq!(planned(&|plan| plan.spiffe_id = "spiffe://td.test/other".parse().unwrap()), san);
     assert_eq!(planned(&|plan| plan.dns_names.clear()), san);
     assert_eq!(planned(&|plan| plan.dns_names.push("b.test".to_owned())), san);
+    assert_eq!(planned(&|plan| plan.ip_addresses.clear()), san);
+    assert_eq!(planned(&|plan| plan.ip_addresses[0] = [192, 0, 2, 8].into()), san);
+    assert_eq!(planned(&|plan| plan.ip_addresses.push([192, 0, 2, 8].into())), san);
     assert_eq!(field(&good, Validity::new(at(41), validity.not_after()).unwrap(), &key_id, &der), "notBefore");
     assert_eq!(field(&good, Validity::new(at(40), at(1001)).unwrap(), &key_id, &der), "notAfter");
     assert_eq!(field(&good, validity, &[0; 20], &der), "subject key identifier");
@@ -200,6 +208,7 @@ proptest! {
         since in 0_i64..90_000,
         path in "(/[a-zA-Z0-9._-]{1,60}x){1,12}",
         names in proptest::collection::vec("[a-z0-9-]{1,40}\\.[a-z]{2,10}", 0..20),
+        addresses in proptest::collection::vec(any::<std::net::IpAddr>(), 0..5),
         random in any::<[u8; 16]>(),
     ) {
         let key = PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
@@ -209,6 +218,7 @@ proptest! {
         let plan = LeafPlan {
             spiffe_id: format!("spiffe://td.test{path}").parse().unwrap(),
             dns_names: names,
+            ip_addresses: addresses,
             ttl: Ttl::from_s(ttl),
             serial: Serial::try_from(bytes).unwrap(),
             now: at(since),

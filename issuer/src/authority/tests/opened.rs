@@ -71,6 +71,7 @@ impl World {
             spiffe_id: "spiffe://td.test/a/workload".parse().unwrap(),
             public_key: self.key.public_key().clone(),
             dns_names: vec!["a.example.org".to_owned(), "b.example.org".to_owned(), "c.example.org".to_owned()],
+            ip_addresses: Vec::new(),
             ttl,
             serial: Serial::generate(self.clock.now_ms()).unwrap(),
             now: self.clock.now(),
