@@ -149,8 +149,8 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let clock = Clock::system();
-            let now = clock.now().unix_s();
+            let now = 1_790_000_000;
+            let (clock, _) = Clock::manual(Timestamp::from_unix_s(now));
             Self {
                 key: PrivateKey::generate(KeyAlgorithm::EcP256).unwrap(),
                 verifier: DpopVerifier::new(&clock, 100),
@@ -220,8 +220,8 @@ mod tests {
             ("claims/htu", json!("http://issuer.example.org/task/token"), ProofError::BadAudience),
             ("claims/htu", Value::Null, ProofError::BadAudience),
             ("claims/iat", Value::Null, ProofError::BadTime),
-            ("claims/iat", json!(world.now + 35), ProofError::NotYetValid),
-            ("claims/iat", json!(world.now - 95), ProofError::Expired),
+            ("claims/iat", json!(world.now + 31), ProofError::NotYetValid),
+            ("claims/iat", json!(world.now - 90), ProofError::Expired),
             ("claims/jti", Value::Null, ProofError::BadId),
             ("claims/jti", json!("short"), ProofError::BadId),
             ("claims/ath", json!(hash("x")), ProofError::WrongToken),
@@ -231,13 +231,19 @@ mod tests {
         let forged = json!({"typ": TYP, "alg": "ES256", "jwk": jwk::members(other.public_key())});
         let forged = signed(&world.key, &forged, &world.claims());
         assert!(matches!(world.verify(&forged, None), Err(ProofError::Jws(_))));
+        let mut at = world.claims();
+        for (id, iat) in [("the-last-moment", world.now - 89), ("the-first-moment", world.now + 30)] {
+            (at["jti"], at["iat"]) = (json!(id), json!(iat));
+            world.verify(&signed(&world.key, &world.header(), &at), None).unwrap();
+        }
         // None of them used the id up.
         world.verify(&signed(&world.key, &world.header(), &world.claims()), None).unwrap();
     }
 
     #[test]
     fn when_as_many_are_in_use_as_are_remembered_further_ones_are_refused() {
-        let world = World { verifier: DpopVerifier::new(&Clock::system(), 1), ..World::new() };
+        let world = World::new();
+        let world = World { verifier: DpopVerifier::new(&world.verifier.clock, 1), ..world };
         let proof = |id: &str| {
             let mut claims = world.claims();
             claims["jti"] = json!(id);

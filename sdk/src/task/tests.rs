@@ -1,3 +1,4 @@
+mod edges;
 mod feed;
 mod tokens;
 mod verifying;
@@ -283,6 +284,7 @@ fn each_rule_has_a_last_step_that_is_legal_and_a_first_that_is_not() {
     assert_eq!(family.judge(|parent, _| parent.hop = 2).unwrap().hop, 3);
     assert_eq!(family.judge(|parent, _| parent.hop = 3), Err(Reason::TooDeep));
     assert_eq!(family.judge(|parent, _| (parent.hop, parent.max_hops) = (255, 255)), Err(Reason::TooDeep));
+    assert_eq!(family.judge(|_, wish| wish.max_hops = Some(3)), Ok(Link { hop: 2, max_hops: 3 }));
     for asked in [2, 1, 0] {
         assert_eq!(family.judge(|_, wish| wish.max_hops = Some(asked)), Ok(Link { hop: 2, max_hops: 2 }), "{asked}");
     }
