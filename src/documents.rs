@@ -199,7 +199,7 @@ fn describe(command: &Command, parents: &str, text: &mut String) {
 #[test]
 fn every_test_that_the_security_document_names_is_there() {
     let mut sources = String::new();
-    for directory in ["src", "sdk", "issuer", "node-agent", "proto", "tests"] {
+    for directory in ["src", "sdk", "issuer", "node-agent", "proto", "tests", "examples"] {
         gather(&repository().join(directory), &mut sources);
     }
     let document = read("docs/security.md");

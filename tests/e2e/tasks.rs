@@ -4,6 +4,8 @@
 mod attenuation;
 /// What services are told.
 mod feed;
+/// Begun past the agent.
+mod oauth;
 /// The agent goes, and comes back.
 mod restart;
 

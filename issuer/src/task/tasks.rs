@@ -1,7 +1,7 @@
 //! What is done with tasks: begun, looked at, moved to another state, ended at their deadlines.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mayfly_sdk::task::{MAX_LIFE, Standing, TaskState};
@@ -198,6 +198,16 @@ impl Tasks {
         let watch = Arc::new(Watch::new());
         self.table.lock().watches.insert(node.clone(), Arc::downgrade(&watch));
         watch
+    }
+
+    /// Tells the node of a task that its instance has begun the task without asking the node.
+    pub fn announce(&self, id: Serial) {
+        let table = self.table.lock();
+        if let Some(held) = table.tasks.get(&id)
+            && let Some(watch) = table.watches.get(&held.task.node).and_then(Weak::upgrade)
+        {
+            watch.tell(id, held.state);
+        }
     }
 
     /// A place in the status lists for a task that is to be begun.

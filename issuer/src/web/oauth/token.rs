@@ -91,7 +91,10 @@ async fn access_token(call: &Call, client: &Client, form: &Form, request_id: Req
         Some(_) => Err(wrong("task_id is of a task that is open; a part of another task is a task of its own")),
         None => {
             let wanted = begin(form, client, above)?;
-            minter.begin_task(&client.node, request(client, request_id, wanted)).await
+            let begun = minter.begin_task(&client.node, request(client, request_id, wanted)).await?;
+            // Its node has not asked for it, and ends it with its process.
+            minter.tasks.announce(begun.held.task.id);
+            Ok(begun)
         }
     }
 }
@@ -154,11 +157,19 @@ fn begin(form: &Form, client: &Client, above: Above) -> Result<BeginTask, Refusa
         deadline,
         max_hops: max_hops.map_err(too_deep)?,
         may_act: form.get("task_may_act").is_some().then(|| words("task_may_act")),
-        // Nobody at the node watches over it.
-        detached: true,
+        detached: detached(form)?,
         parent_token: above.parent_token,
         subject_token: above.subject_token,
     })
+}
+
+/// Whether the task is to outlive its process.
+fn detached(form: &Form) -> Result<bool, Refusal> {
+    match form.get("task_detached") {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Refusal::new(Reason::InvalidArgument, "task_detached is true or false")),
+    }
 }
 
 fn request<W>(client: &Client, request_id: RequestId, wanted: W) -> Request<W> {
