@@ -3,7 +3,14 @@
 //!
 //! The service and the node agent are the real ones, and the callers are processes with the SDK.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "a test root")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test root, which tells its figures"
+)]
 
 use std::collections::HashSet;
 use std::io::Read as _;
