@@ -162,7 +162,7 @@ async fn a_failed_commit_that_became_durable_after_all_stops_the_issuer_until_it
 #[tokio::test]
 async fn records_of_a_failed_commit_that_became_durable_after_all_are_not_overwritten() {
     let mut place = Place::sqlite();
-    place.options.max_bytes = Some(400_000);
+    place.options.max_bytes = Some(430_000);
     let (store, _) = place.open().await;
     let mut recorded = 0;
     while store.record(vec![fat(&place)]).await.is_ok() {
