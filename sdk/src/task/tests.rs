@@ -1,5 +1,6 @@
 mod edges;
 mod feed;
+mod inspecting;
 mod tokens;
 mod verifying;
 
