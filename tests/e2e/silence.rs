@@ -48,7 +48,6 @@ fn tasks_of_a_silent_node_are_suspended_and_opened_by_it_alone_and_never_against
         let (mut a, mut b) = (Node::of(&rig, "a").await, Node::of(&rig, "b").await);
         let (planner, reader) = (a.holder("planner", 1).await, b.holder("reader", 2).await);
         let other = b.holder("planner", 3).await;
-        rig.kill_agent("a");
         rig.kill_agent("b");
         let (in_sync_a, mut in_sync_b) = (a.rogue.task_states(&rig).await, b.rogue.task_states(&rig).await);
         let root = a.begin(&planner, reading()).await.unwrap();
@@ -105,7 +104,6 @@ fn silence_is_kept_over_a_restart_of_the_issuer_and_time_without_one_does_not_co
         on_runtime(async {
             let mut a = Node::of(&rig, "a").await;
             let planner = a.holder("planner", 1).await;
-            rig.kill_agent("a");
             begun.0 = id(&a.begin(&planner, reading()).await.unwrap()).to_owned();
             becomes(&rig, &begun.0, "suspended").await;
             rig.stop_issuer();

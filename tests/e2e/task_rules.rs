@@ -92,8 +92,16 @@ pub(crate) fn id(task: &TaskIssue) -> &str {
     &task.task.as_ref().unwrap().id
 }
 
+/// An issuer, and a node `a` for which nobody speaks but the test: its agent would take the stream back, and end the tasks that it does
+/// not hold. That no agent is in sync counts for nothing unless the settings say after how long.
 pub(crate) fn rig(settings: &[(&str, &str)]) -> Rig {
-    let rig = Rig::started(settings);
+    let mut rig = Rig::new(&[("tasks.silent_after", "\"1h\"")]);
+    for (key, value) in settings {
+        rig.set(key, value);
+    }
+    rig.start_issuer();
+    rig.start_agent("a");
+    rig.kill_agent("a");
     rig.apply(&entries(&rig));
     rig
 }
@@ -206,8 +214,6 @@ fn what_goes_beyond_the_entry_is_refused_and_the_reason_says_which_rule() {
 #[test]
 fn a_tree_is_handed_on_narrower_each_time_and_ends_as_one() {
     let mut rig = rig(&[]);
-    // Its agent would take the node's stream back.
-    rig.kill_agent("a");
     on_runtime(async {
         let mut node = Node::of(&rig, "a").await;
         let planner = node.holder("planner", 1).await;
@@ -277,6 +283,7 @@ fn a_tree_is_handed_on_narrower_each_time_and_ends_as_one() {
 fn a_node_has_no_say_over_the_tasks_of_another() {
     let mut rig = rig(&[]);
     rig.start_agent("b");
+    rig.kill_agent("b");
     on_runtime(async {
         let (mut a, mut b) = (Node::of(&rig, "a").await, Node::of(&rig, "b").await);
         let planner = a.holder("planner", 1).await;
@@ -284,7 +291,6 @@ fn a_node_has_no_say_over_the_tasks_of_another() {
         assert_eq!(b.rogue.end(id(&task), TaskOutcome::Abandoned).await.unwrap_err(), "task_unknown");
         let twin = b.holder("planner", 1).await;
         assert_eq!(b.rogue.renew(&twin.subject, &twin.svid, id(&task)).await.unwrap_err(), "task_unknown");
-        rig.kill_agent("b");
         let states = Rogue::of(&rig, "b").await.task_states(&rig).await.next().await;
         assert_eq!((states.whole, states.states.len()), (true, 0));
         a.check(&task).await.unwrap();
@@ -295,7 +301,18 @@ fn a_node_has_no_say_over_the_tasks_of_another() {
 
 #[test]
 fn tokens_that_are_not_the_issuers_word_are_refused() {
-    let rig = rig(&[]);
+    let mut rig = rig(&[]);
+    rig.start_agent("a");
+    let jwt_svid = {
+        let output = std::process::Command::new(mayfly_rig::mayfly())
+            .args(["--output", "json", "svid", "jwt", "fetch", "--audience", FILES])
+            .env("SPIFFE_ENDPOINT_SOCKET", rig.endpoint("a"))
+            .output()
+            .unwrap();
+        let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+        shown["items"][0]["token"].as_str().unwrap().to_owned()
+    };
+    rig.kill_agent("a");
     on_runtime(async {
         let mut node = Node::of(&rig, "a").await;
         let planner = node.holder("planner", 1).await;
@@ -305,15 +322,6 @@ fn tokens_that_are_not_the_issuers_word_are_refused() {
         let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
         let claims = String::from_utf8(engine.decode(&parts[1]).unwrap()).unwrap();
         parts[1] = engine.encode(claims.replace("\"read\"", "\"write\""));
-        let jwt_svid = {
-            let output = std::process::Command::new(mayfly_rig::mayfly())
-                .args(["--output", "json", "svid", "jwt", "fetch", "--audience", FILES])
-                .env("SPIFFE_ENDPOINT_SOCKET", rig.endpoint("a"))
-                .output()
-                .unwrap();
-            let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
-            shown["items"][0]["token"].as_str().unwrap().to_owned()
-        };
         for (token, reason) in [
             (parts.join("."), "task_token_untrusted"),
             (jwt_svid, "task_token_invalid"),
