@@ -16,6 +16,7 @@ mod changes;
 mod connection;
 mod entries;
 mod error;
+mod forget;
 mod join_tokens;
 mod ledger;
 mod machines;
@@ -53,13 +54,14 @@ pub use policies::{PolicyRow, PutPolicy};
 pub use refusals::RefuseTask;
 pub use silences::{HushTasks, KeepSilences};
 pub use slots::{PutSlot, SlotKey, SlotKind, SlotOrigin, SlotRow, SlotState};
-pub use tasks::{BeginTask, ForgetTasks, MoveTask, Moved, TaskBegin, TaskRow, kind_of};
+pub use tasks::{BeginTask, MoveTask, Moved, TaskBegin, TaskRow, kind_of};
 pub use used_tokens::{RedeemToken, Redemption, UsedToken};
 pub use users::{Barred, LogOut, LoggedOut, SuspendUser, TaskUser};
 
 use crate::ledger::{Encoded, Record};
 use changes::BeginEpoch;
 use connection::Connection;
+use forget::ForgetAt;
 use join_tokens::CreateJoinToken;
 use transaction::{Asked, Head, Work};
 use writer::{QUEUE, Request, Writer};
@@ -79,6 +81,7 @@ struct Shared {
     durable: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<StoreError>>,
     tasks: Mutex<JoinSet<()>>,
+    forget_at: ForgetAt,
 }
 
 impl Drop for Shared {
@@ -160,8 +163,15 @@ impl Store {
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run());
         let reader = tokio::sync::Mutex::new(Some(connection::connect_reader(directory).await?));
-        let shared =
-            Shared { trust_domain, queue, reader, durable: followers, trouble: troubles, tasks: Mutex::new(tasks) };
+        let shared = Shared {
+            trust_domain,
+            queue,
+            reader,
+            durable: followers,
+            trouble: troubles,
+            tasks: Mutex::new(tasks),
+            forget_at: ForgetAt::unknown(),
+        };
         Ok((Self(Arc::new(shared)), loaded))
     }
 
@@ -256,7 +266,7 @@ impl Store {
         change: MoveTask,
         then: impl FnOnce(&Vec<Moved>) + Send + 'static,
     ) -> Result<Vec<Moved>, StoreError> {
-        self.work_then(change, then).await
+        self.work_then(change, self.0.forget_at.left_by(then)).await
     }
 
     /// Says of tasks of one tree whether their node is silent; `then` as in [`Store::begin_task`].
@@ -280,7 +290,7 @@ impl Store {
         change: SuspendUser,
         then: impl FnOnce(&Vec<Moved>) + Send + 'static,
     ) -> Result<Vec<Moved>, StoreError> {
-        self.work_then(change, then).await
+        self.work_then(change, self.0.forget_at.left_by(then)).await
     }
 
     /// Logs a user out; `then` as in [`Store::begin_task`].
@@ -292,7 +302,7 @@ impl Store {
         logout: LogOut,
         then: impl FnOnce(&LoggedOut) + Send + 'static,
     ) -> Result<LoggedOut, StoreError> {
-        self.work_then(logout, then).await
+        self.work_then(logout, self.0.forget_at.left_by(then)).await
     }
 
     /// Remembers for how long nodes have been silent.
@@ -308,15 +318,7 @@ impl Store {
     /// # Errors
     /// The disk's.
     pub async fn refuse_task(&self, refusal: RefuseTask) -> Result<(), StoreError> {
-        self.work(refusal).await
-    }
-
-    /// Forgets a thousand of the tasks that ended more than a day ago, and refusals beyond those that are kept.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub async fn forget_tasks(&self) -> Result<(), StoreError> {
-        self.work(ForgetTasks).await
+        self.work_then(refusal, self.0.forget_at.left_by(|()| ())).await
     }
 
     /// Begins a new epoch, after the store was restored from a backup: no revision of the old one is resumed from.

@@ -1,8 +1,9 @@
 //! Begins and renewals of tasks that were refused, for whoever asks why.
 
-use mayfly_sdk::Serial;
+use mayfly_sdk::{Serial, Timestamp};
 
 use super::row::get;
+use super::tasks::serial;
 use super::transaction::{Tx, Work};
 use super::{Store, StoreError};
 use crate::ledger::Record;
@@ -38,8 +39,8 @@ impl Work for RefuseTask {
     }
 }
 
-/// Forgets the oldest refusals, where there are too many or they are too old.
-pub(super) async fn forget(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+/// Forgets the oldest refusals, where there are too many or they are too old. When there is something to forget next, if ever.
+pub(super) async fn forget(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
     let oldest = tx.now.unix_s().saturating_mul(1000).saturating_sub(KEPT_MS).max(0);
     // Ids begin with the time: 48 bits of milliseconds.
     let mut oldest_id = [0_u8; 16];
@@ -53,7 +54,13 @@ pub(super) async fn forget(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     .bind(KEPT)
     .execute(&mut *tx.connection)
     .await?;
-    Ok(())
+    let oldest = sqlx::query("SELECT id FROM task_refusals WHERE trust_domain = $1 ORDER BY id LIMIT 1")
+        .bind(tx.trust_domain)
+        .fetch_optional(&mut *tx.connection)
+        .await?;
+    let Some(oldest) = oldest else { return Ok(None) };
+    let until_ms = serial(&oldest, 0)?.time_ms().saturating_add(KEPT_MS);
+    Ok(Some(Timestamp::from_unix_s(until_ms / 1000 + 1)))
 }
 
 impl Store {

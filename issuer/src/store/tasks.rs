@@ -9,7 +9,7 @@ use super::connection::{Connection, Row};
 use super::row::{fixed, get, optional_fixed, parsed, time};
 use super::transaction::{Tx, Work};
 use super::users::{self, Barred, TaskUser};
-use super::{Store, StoreError, refusals, silences};
+use super::{Store, StoreError, silences};
 use crate::ledger::{Kind, Record};
 
 /// A task that has ended is kept this long beyond its deadline, so that whoever asks is told what became of it.
@@ -245,27 +245,25 @@ impl MoveTask {
     }
 }
 
-/// Forgets tasks that ended long ago.
-#[derive(Debug, Clone, Copy)]
-pub struct ForgetTasks;
-
-impl Work for ForgetTasks {
-    type Answer = ();
-
-    async fn run(self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        sqlx::query(
-            "DELETE FROM tasks WHERE trust_domain = $1 AND id IN (
-                 SELECT id FROM tasks
-                 WHERE trust_domain = $1 AND state NOT IN ('open', 'suspended') AND deadline < $2 LIMIT $3)",
-        )
-        .bind(tx.trust_domain)
-        .bind(tx.now.unix_s().saturating_sub(KEEP_ENDED_S))
-        .bind(FORGOTTEN_AT_A_TIME)
-        .execute(&mut *tx.connection)
-        .await?;
-        users::forget(tx).await?;
-        refusals::forget(tx).await
-    }
+/// Forgets a thousand of the tasks that ended long ago. When there is something to forget next, if ever.
+pub(super) async fn forget(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+    sqlx::query(
+        "DELETE FROM tasks WHERE trust_domain = $1 AND id IN (
+             SELECT id FROM tasks
+             WHERE trust_domain = $1 AND state NOT IN ('open', 'suspended') AND deadline < $2 LIMIT $3)",
+    )
+    .bind(tx.trust_domain)
+    .bind(tx.now.unix_s().saturating_sub(KEEP_ENDED_S))
+    .bind(FORGOTTEN_AT_A_TIME)
+    .execute(&mut *tx.connection)
+    .await?;
+    let next: Option<i64> = sqlx::query_scalar(
+        "SELECT min(deadline) FROM tasks WHERE trust_domain = $1 AND state NOT IN ('open', 'suspended')",
+    )
+    .bind(tx.trust_domain)
+    .fetch_one(&mut *tx.connection)
+    .await?;
+    Ok(next.map(|deadline| Timestamp::from_unix_s(deadline.saturating_add(KEEP_ENDED_S + 1))))
 }
 
 /// The record kind of a task's move to this state.

@@ -228,15 +228,24 @@ pub(super) async fn barred(tx: &mut Tx<'_>, user: &TaskUser) -> Result<Option<Ba
     Ok((ended > 0).then_some(Barred::LoggedOut))
 }
 
-/// Forgets logouts that no token can be older than.
-pub(super) async fn forget(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    for query in [
-        "DELETE FROM task_users WHERE trust_domain = $1 AND suspended = 0 AND forget_at < $2",
-        "DELETE FROM task_sessions WHERE trust_domain = $1 AND forget_at < $2",
+/// Forgets logouts that no token can be older than. When there is something to forget next, if ever.
+pub(super) async fn forget(tx: &mut Tx<'_>) -> Result<Option<Timestamp>, StoreError> {
+    let mut first: Option<i64> = None;
+    for (delete, next) in [
+        (
+            "DELETE FROM task_users WHERE trust_domain = $1 AND suspended = 0 AND forget_at < $2",
+            "SELECT min(forget_at) FROM task_users WHERE trust_domain = $1 AND suspended = 0",
+        ),
+        (
+            "DELETE FROM task_sessions WHERE trust_domain = $1 AND forget_at < $2",
+            "SELECT min(forget_at) FROM task_sessions WHERE trust_domain = $1",
+        ),
     ] {
-        sqlx::query(query).bind(tx.trust_domain).bind(tx.now.unix_s()).execute(&mut *tx.connection).await?;
+        sqlx::query(delete).bind(tx.trust_domain).bind(tx.now.unix_s()).execute(&mut *tx.connection).await?;
+        let next: Option<i64> = sqlx::query_scalar(next).bind(tx.trust_domain).fetch_one(&mut *tx.connection).await?;
+        first = first.into_iter().chain(next).min();
     }
-    Ok(())
+    Ok(first.map(|at| Timestamp::from_unix_s(at.saturating_add(1))))
 }
 
 /// The user of a stored task: provider, subject, session and time from these columns on.

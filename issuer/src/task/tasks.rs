@@ -274,7 +274,7 @@ impl Tasks {
             let more = self.expire().await;
             if sweeps.is_multiple_of(FORGET_EVERY) {
                 self.table.lock().forget(self.clock.now());
-                if let Err(error) = self.store.forget_tasks().await {
+                if let Err(error) = self.store.forget(self.clock.now()).await {
                     tracing::warn!(reason = error.reason().code(), "tasks that ended long ago were not forgotten");
                 }
             }

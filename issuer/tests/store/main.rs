@@ -8,6 +8,7 @@
 )]
 
 mod disk;
+mod forget;
 mod ledger;
 mod nodes;
 mod place;
