@@ -10,6 +10,8 @@
     reason = "a test root"
 )]
 
+/// Clocks that differ.
+mod clocks;
 /// Many agents, one piece of work.
 mod tree;
 
