@@ -11,7 +11,7 @@ use mayfly_sdk::{Serial, SpiffeId};
 use super::StoreError;
 use super::connection::Connection;
 use super::row::{get, parsed};
-use super::tasks::{Moved, kind_of, serial, serial_of, state};
+use super::tasks::{Moved, kind_of, serial, serial_of, state, tree};
 use super::transaction::{Tx, Work};
 use crate::ledger::Record;
 
@@ -69,14 +69,10 @@ struct Row {
 
 /// Brings the states of a tree in line with the reasons that its tasks are suspended for. How each that has not ended stands then.
 pub(super) async fn restate(tx: &mut Tx<'_>, root: Serial) -> Result<Vec<Moved>, StoreError> {
-    let rows = sqlx::query(
-        "WITH RECURSIVE tree (id) AS (
-             SELECT id FROM tasks WHERE trust_domain = $1 AND id = $2
-             UNION ALL
-             SELECT tasks.id FROM tasks JOIN tree ON tasks.parent = tree.id WHERE tasks.trust_domain = $1
-         ) SELECT id, parent, state, suspended_by IS NOT NULL, silent + halted FROM tasks
-         WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)",
-    )
+    let rows = sqlx::query(tree!(
+        "SELECT id, parent, state, suspended_by IS NOT NULL, silent + halted FROM tasks
+         WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)"
+    ))
     .bind(tx.trust_domain)
     .bind(root.as_bytes().to_vec())
     .fetch_all(&mut *tx.connection)
