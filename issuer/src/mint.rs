@@ -12,6 +12,7 @@
 mod account;
 mod admission;
 mod agentless;
+mod inspect;
 mod jwt;
 mod live_keys;
 mod on_behalf;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mayfly_sdk::task::{
-    Actor, Binding, Grant, MAX_LIFE, Standing, StatusEntry, Subject, TaskClaims, TaskKeys, TaskState, Wish, attenuate,
+    Actor, Binding, Grant, MAX_LIFE, Standing, StatusEntry, Subject, TaskClaims, TaskState, Wish, attenuate,
 };
 use mayfly_sdk::{InstanceId, Reason, Refusal, Serial, SpiffeId, Timestamp, Ttl, VerifiedPeer};
 
@@ -15,7 +15,7 @@ use super::{Authorized, Caller, Issued, Minter, Profile, Request, step};
 use crate::authority::{Authorities, SignedTask, TaskPlan};
 use crate::ledger::{Kind, Personal, Record};
 use crate::policy::Question;
-use crate::registry::{Authorization, MintRequest, Wanted};
+use crate::registry::Authorization;
 use crate::store::NodeRow;
 use crate::task::{Held, PER_LIST, Task, allowed};
 use crate::users::VerifiedUser;
@@ -284,18 +284,6 @@ impl Minter {
         Ok(holder)
     }
 
-    /// The entry's consent to an identity of this node's workload.
-    pub(super) fn consent<W>(&self, caller: &Caller<'_>, request: &Request<W>) -> Result<Authorization, Refusal> {
-        let mint = MintRequest {
-            node: caller.facts,
-            entry: request.entry,
-            issuance: request.issuance,
-            facts: &request.facts,
-            wanted: Wanted::X509,
-        };
-        self.directory.with_registry(|registry| registry.authorize(&mint, caller.now))
-    }
-
     /// Whose task it is to be: the entry serves this node, the SVID is one of ours for the same identity.
     fn holder<W>(
         &self,
@@ -451,12 +439,6 @@ impl Minter {
             }),
         };
         Ok(TaskPlan { claims })
-    }
-
-    /// The keys that task tokens of this trust domain are verified by.
-    #[must_use]
-    pub fn task_keys(&self) -> TaskKeys {
-        TaskKeys::new(&*self.task_iss, self.authorities.snapshot().task_keys().iter().cloned())
     }
 }
 

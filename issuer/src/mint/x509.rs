@@ -6,7 +6,7 @@ use super::{Authorized, Batched, Caller, Holder, Minter, Profile, Request, step}
 use crate::{
     authority::{Authorities, LeafPlan, SignedX509},
     ledger::Kind,
-    registry::{MintRequest, Wanted},
+    registry::{Authorization, MintRequest, Wanted},
 };
 
 /// X.509-SVIDs.
@@ -41,6 +41,20 @@ impl Profile for X509Profile {
     }
 }
 
+impl Minter {
+    /// The entry's consent to an identity of this node's workload.
+    pub(super) fn consent<W>(&self, caller: &Caller<'_>, request: &Request<W>) -> Result<Authorization, Refusal> {
+        let mint = MintRequest {
+            node: caller.facts,
+            entry: request.entry,
+            issuance: request.issuance,
+            facts: &request.facts,
+            wanted: Wanted::X509,
+        };
+        self.directory.with_registry(|registry| registry.authorize(&mint, caller.now))
+    }
+}
+
 impl Batched for X509Profile {
     type Wanted = X509Request;
 
@@ -49,14 +63,7 @@ impl Batched for X509Profile {
         caller: &Caller<'_>,
         request: Request<X509Request>,
     ) -> Result<Authorized<Self>, Refusal> {
-        let mint = MintRequest {
-            node: caller.facts,
-            entry: request.entry,
-            issuance: request.issuance,
-            facts: &request.facts,
-            wanted: Wanted::X509,
-        };
-        let consent = minter.directory.with_registry(|registry| registry.authorize(&mint, caller.now))?;
+        let consent = minter.consent(caller, &request)?;
         let instance = step::instance(&consent.entry, request.instance)?;
         let node = &caller.facts.spiffe_id;
         let uid = consent.entry.uid;

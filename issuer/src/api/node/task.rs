@@ -4,7 +4,7 @@ use mayfly_proto::node::{
     BeginTaskRequest, CheckTaskRequest, CheckTaskResponse, ConfirmTasksRequest, ConfirmTasksResponse, EndTaskRequest,
     EndTaskResponse, RenewTaskRequest, Subject, Task as WireTask, TaskIssue, TaskOutcome, TaskStateChange, TaskStates,
 };
-use mayfly_sdk::task::{TaskState, Validator};
+use mayfly_sdk::task::TaskState;
 use mayfly_sdk::{Reason, Refusal, Serial, SpiffeId, Ttl};
 use serde_json::Value;
 
@@ -86,14 +86,9 @@ impl Inner {
     }
 
     pub(super) fn check_task(&self, node: &NodeRow, request: CheckTaskRequest) -> Result<CheckTaskResponse, Refusal> {
-        let now = self.minter.directory.clock().now();
         self.serves(node, request.service, &request.audience)?;
-        let keys = self.minter.task_keys();
-        // Asked of the issuer itself, a token is good until it ends and no longer.
-        let validator = Validator { audience: &request.audience, keys: &keys, sensitive: true };
         let certificate = Some(&*request.peer_certificate).filter(|der| !der.is_empty());
-        let standing = |claims: &mayfly_sdk::task::TaskClaims| self.minter.tasks.standing(claims.task.id, now);
-        let claims = validator.inspect(&request.token, certificate, standing, now)?;
+        let claims = self.minter.inspect(&request.token, &request.audience, certificate)?;
         Ok(CheckTaskResponse { claims: Value::Object(claims.to_json()).to_string() })
     }
 

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use mayfly_sdk::task::{TaskClaims, Validator};
+use mayfly_sdk::task::TaskClaims;
 use serde_json::{Value, json};
 
 use super::{Call, error::OAuthError, form::Form};
@@ -20,13 +20,12 @@ pub(super) async fn answer(State(call): State<Call>, headers: HeaderMap, body: B
     let client = call.client().await?;
     let form = Form::read(&headers, &body)?;
     let (token, minter) = (form.required("token")?, &call.oauth.minter);
-    let (keys, now) = (minter.task_keys(), minter.directory.clock().now());
-    let claims = keys.read(token, now).ok().filter(|claims| client.entry.serves(claims.grant.audience()));
-    let Some(claims) = claims else { return Ok(super::json(StatusCode::OK, &inactive())) };
-    let validator = Validator { audience: claims.grant.audience(), keys: &keys, sensitive: true };
-    let standing = |claims: &TaskClaims| minter.tasks.standing(claims.task.id, now);
+    let claims = minter.task_keys().read(token, minter.directory.clock().now()).ok();
+    let Some(claims) = claims.filter(|claims| client.entry.serves(claims.grant.audience())) else {
+        return Ok(super::json(StatusCode::OK, &inactive()));
+    };
     // Who presented it is the service's to compare with `cnf`, which is in the answer.
-    let body = match validator.inspect(token, None, standing, now) {
+    let body = match minter.inspect(token, claims.grant.audience(), None) {
         Ok(claims) => active(&claims),
         Err(_refused) => inactive(),
     };

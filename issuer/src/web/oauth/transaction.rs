@@ -3,7 +3,7 @@
 //!
 //! What the issuer vouches for stands by itself; the words of the service that asked are kept apart, under `requested`.
 
-use mayfly_sdk::task::{MAX_TOKEN_BYTES, TaskClaims, Validator};
+use mayfly_sdk::task::{MAX_TOKEN_BYTES, TaskClaims};
 use mayfly_sdk::{Reason, Refusal, Serial, Ttl};
 use serde_json::{Map, Value, json};
 
@@ -84,16 +84,13 @@ pub(super) async fn issue(call: &Call, client: &Client, form: &Form, request_id:
 /// The claims of a token that is good at this moment, and that this service was meant to see or this agent holds.
 fn shown_to(call: &Call, client: &Client, token: &str) -> Result<TaskClaims, Refusal> {
     let minter = &call.oauth.minter;
-    let (keys, now) = (minter.task_keys(), minter.directory.clock().now());
-    let claims = keys.read(token, now)?;
+    let claims = minter.task_keys().read(token, minter.directory.clock().now())?;
     let own = client.actor().is_ok_and(|actor| claims.holder() == Some(&actor));
     if !own && !client.entry.serves(claims.grant.audience()) {
         let what = "the token is neither for a resource that this workload serves nor its own";
         return Err(Refusal::new(Reason::AudienceNotServed, what));
     }
-    let standing = |claims: &TaskClaims| minter.tasks.standing(claims.task.id, now);
-    let validator = Validator { audience: claims.grant.audience(), keys: &keys, sensitive: true };
-    Ok(validator.inspect(token, None, standing, now)?)
+    Ok(minter.inspect(token, claims.grant.audience(), None)?)
 }
 
 /// What the issuer says of the task. `act` is always there, as in what introspection answers.
