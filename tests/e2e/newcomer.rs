@@ -3,9 +3,9 @@
 //! The machines are namespaces of this one with a network, files and a systemd of their own. Not run as written: `cargo build`, which gives the program
 //! under test. Names resolve as the document has them.
 
-use std::{fmt::Write as _, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{fmt::Write as _, fs, path::Path, process::Command};
 
-use mayfly_rig::{mayfly, repository};
+use mayfly_rig::{install, mayfly, repository};
 
 use crate::machine::{self, Machine};
 
@@ -130,8 +130,9 @@ impl Builder {
             "#!/bin/sh\n[ \"$*\" = 'build --release' ] && mkdir -p target/release && strip -o target/release/mayfly '{}'\n",
             mayfly().display()
         );
-        fs::write(&cargo, script).unwrap();
-        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = cargo.with_extension("text");
+        fs::write(&text, script).unwrap();
+        install(&text, &cargo);
         Self(dir)
     }
 

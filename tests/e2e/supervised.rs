@@ -2,13 +2,12 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use mayfly_rig::{Rig, eventually, mayfly};
+use mayfly_rig::{Rig, eventually, install, mayfly};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use crate::attacks::{not_run, x509_serial};
@@ -84,8 +83,9 @@ fn handing_over(rig: &Rig, descriptor: &str, name: &str) -> PathBuf {
         "#!/bin/sh\nexport LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES={name}\nexec {} \"$@\" 3<{descriptor}\n",
         mayfly().display()
     );
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let text = path.with_extension("text");
+    std::fs::write(&text, script).unwrap();
+    install(&text, &path);
     path
 }
 

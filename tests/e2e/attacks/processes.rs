@@ -1,6 +1,6 @@
 use std::{fs, path::Path, time::Duration};
 
-use mayfly_rig::{Rig, eventually, mayfly};
+use mayfly_rig::{Rig, eventually, install, mayfly};
 use nix::sys::signal::Signal;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -26,7 +26,7 @@ fn runtime() -> Runtime {
 fn two_copies_of_one_program_are_told_apart_by_their_path() {
     let rig = Rig::started(&[]);
     for name in ["left", "right", "neither"] {
-        fs::copy(mayfly(), rig.dir().join(name)).unwrap();
+        install(&mayfly(), &rig.dir().join(name));
     }
     for name in ["left", "right"] {
         by_path(&rig, name, &rig.dir().join(name));

@@ -30,7 +30,7 @@ pub(super) struct Puppet {
 /// A copy of this test program at a path of its own.
 pub(super) fn copy(rig: &Rig, name: &str) -> PathBuf {
     let path = rig.dir().join(name);
-    fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
+    mayfly_rig::install(&std::env::current_exe().unwrap(), &path);
     path
 }
 

@@ -151,6 +151,15 @@ impl Rig {
     }
 }
 
+/// Puts a copy of a program or script at a path of its own, to be run from there.
+///
+/// Another process writes it: a descriptor of this one that is open for writing would for a moment also be open in whatever another
+/// test starts just then, and the kernel runs no file that somebody may write to.
+pub fn install(program: &Path, at: &Path) {
+    let copied = Command::new("install").args(["-m", "755"]).args([program, at]).status().unwrap();
+    assert!(copied.success(), "install {}: {copied}", at.display());
+}
+
 /// Waits until `probe` gives something, at most `seconds`.
 pub fn eventually<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(seconds);

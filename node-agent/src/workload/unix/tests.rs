@@ -11,8 +11,14 @@ use crate::workload::running::Running;
 use crate::workload::{Attestation, Attestors, Verdict};
 
 fn copy(at: &Path) -> Running {
-    fs::copy(sleep(), at).unwrap();
+    install(&sleep(), at);
     Running::sleep(at)
+}
+
+/// By another process: a descriptor of this one that is open for writing would for a moment also be open in whatever another test
+/// starts just then, and the kernel runs no file that somebody may write to.
+fn install(program: &Path, at: &Path) {
+    assert!(Command::new("install").args(["-m", "755"]).args([program, at]).status().unwrap().success());
 }
 
 fn sleep() -> PathBuf {
@@ -143,7 +149,7 @@ fn without_the_privilege_path_and_digest_are_undetermined() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let program = directory.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    install(&std::env::current_exe().unwrap(), &program);
     let mut command = Command::new(program);
     command.args(["--exact", "workload::unix::tests::other_user", "--nocapture"]).env(VARIABLE, root.pid().to_string());
     match command.uid(54_321).gid(54_322).output() {
