@@ -13,6 +13,7 @@
 //! - A detached task outlives the instance that began it: its SVID goes on being renewed here until the task has ended.
 //! - What the issuer says of a task's state counts, and so does what has happened here: a task that has ended never opens again.
 //!
+//! - A task that its holder ends while the issuer is away ends here at once; the issuer is told once it is back, also after a restart.
 //! - A restart of the agent keeps them ([`KeptTasks`]): those of instances that live go on under their ids, those of others are abandoned.
 
 mod accept;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use mayfly_proto::node;
 use mayfly_sdk::task::TaskState;
-use mayfly_sdk::{Clock, InstanceId, Reason, Refusal};
+use mayfly_sdk::{Clock, InstanceId, Reason, Refusal, Retry};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
@@ -151,7 +152,7 @@ impl Tasks {
                 tasks.abandon(unwanted).await;
             }
         });
-        answered.await.map_err(|_dropped| Refusal::new(Reason::ShuttingDown, "the node agent is shutting down"))?
+        answered.await.map_err(|_dropped| shutting_down())?
     }
 
     async fn begin_now(&self, beginner: Beginner, wish: node::BeginTaskRequest) -> Result<Arc<HeldTask>, Status> {
@@ -220,9 +221,28 @@ impl Tasks {
     /// Ends a task as its holder says. The ids of all that this ended; none where it had ended before.
     ///
     /// # Errors
-    /// What the issuer says, in its words.
-    pub(crate) async fn complete(&self, task: &HeldTask, failed: bool) -> Result<Vec<String>, Status> {
-        if task.state().is_final() {
+    /// What the issuer says, in its words. Where it may be asked again the task has ended on this node, and the issuer is told as soon as it
+    /// answers; until then what is below the task lives elsewhere, so that this is no success.
+    pub(crate) async fn complete(&self, task: &Arc<HeldTask>, failed: bool) -> Result<Vec<String>, Status> {
+        let (answer, answered) = oneshot::channel();
+        let (tasks, task) = (self.clone(), Arc::clone(task));
+        // By itself, so that the wish of a caller that goes away is not lost.
+        self.job(async move {
+            answer.send(tasks.complete_now(&task, failed).await).ok();
+        });
+        answered.await.map_err(|_dropped| shutting_down())?
+    }
+
+    async fn complete_now(&self, task: &Arc<HeldTask>, failed: bool) -> Result<Vec<String>, Status> {
+        if task.is_untold() {
+            return Err(told_later(&Refusal::new(
+                Reason::Unavailable,
+                "the issuer does not know yet that the task has ended",
+            )));
+        }
+        let state = task.state();
+        // A deadline may have passed by this node's clock alone.
+        if state.is_final() && state != TaskState::Expired {
             return Ok(Vec::new());
         }
         let (outcome, state) = if failed {
@@ -235,12 +255,19 @@ impl Tasks {
                 task.set_state(state);
                 Ok(ended)
             }
-            Err(status) if calls::is_gone(&Refusal::from_status(&status)) => {
-                // It ended a moment ago, and nobody here has heard how.
-                task.set_state(TaskState::Revoked);
-                Ok(Vec::new())
+            Err(status) => {
+                let refusal = Refusal::from_status(&status);
+                if calls::is_gone(&refusal) {
+                    // It ended a moment ago, and nobody here has heard how.
+                    task.set_state(TaskState::Revoked);
+                    return Ok(Vec::new());
+                }
+                if refusal.reason.retry() == Retry::No || !task.end_untold(state) {
+                    return Err(status);
+                }
+                self.job(self.clone().tell(Arc::clone(task), outcome));
+                Err(told_later(&refusal))
             }
-            Err(status) => Err(status),
         }
     }
 
@@ -319,6 +346,17 @@ impl Tasks {
         let skew_ms = self.0.status.borrow().clock_skew_ms.unwrap_or(0);
         self.0.clock.now_ms().saturating_add(skew_ms)
     }
+}
+
+/// The issuer has not heard that a task has ended.
+fn told_later(refusal: &Refusal) -> Status {
+    let what =
+        format!("{}; the node agent has ended the task here, and tells the issuer as soon as it answers", refusal.what);
+    Refusal::new(refusal.reason, what).into()
+}
+
+fn shutting_down() -> Refusal {
+    Refusal::new(Reason::ShuttingDown, "the node agent is shutting down")
 }
 
 /// Counts a begin for as long as it is not answered.

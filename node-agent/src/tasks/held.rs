@@ -56,6 +56,8 @@ pub(crate) struct HeldTask {
     begun: Duration,
     deadline: Duration,
     standing: watch::Sender<Standing>,
+    /// Its holder has ended it, and the issuer does not know.
+    untold: watch::Sender<bool>,
 }
 
 impl HeldTask {
@@ -70,10 +72,11 @@ impl HeldTask {
             begun,
             deadline: begun + left,
             standing: watch::Sender::new(standing),
+            untold: watch::Sender::new(false),
         }
     }
 
-    /// One that was begun before a restart, as it stood then; `left`: until its deadline.
+    /// One that was begun before a restart, as it stood then; `left`: until its deadline. If it had ended, the issuer was not told.
     pub(super) fn restored(
         owner: Owner,
         task: node::Task,
@@ -85,7 +88,8 @@ impl HeldTask {
         let now = clock.monotonic();
         let standing = Standing { state, bound: bound.map(Arc::new), no_new_work: false };
         let id = task.id.as_str().into();
-        Self { id, owner, task, begun: now, deadline: now + left, standing: watch::Sender::new(standing) }
+        let (standing, untold) = (watch::Sender::new(standing), watch::Sender::new(state.is_final()));
+        Self { id, owner, task, begun: now, deadline: now + left, standing, untold }
     }
 
     pub(crate) fn id(&self) -> &Arc<str> {
@@ -152,6 +156,37 @@ impl HeldTask {
             }
             true
         });
+    }
+
+    /// Ends it before the issuer knows. Whether it was this that ended it.
+    pub(super) fn end_untold(&self, state: TaskState) -> bool {
+        // First, so that whoever sees the end sees this, too.
+        let first = self.untold.send_if_modified(|untold| !std::mem::replace(untold, true));
+        if !first {
+            return false;
+        }
+        self.set_state(state);
+        let ended = self.state() == state;
+        if !ended {
+            self.told();
+        }
+        ended
+    }
+
+    /// The issuer knows, or need not any more.
+    pub(super) fn told(&self) {
+        self.untold.send_replace(false);
+    }
+
+    /// Whether its holder has ended it, and the issuer does not know.
+    pub(super) fn is_untold(&self) -> bool {
+        *self.untold.borrow()
+    }
+
+    /// Waits until the issuer need not be told of its end.
+    pub(super) async fn wait_until_told(&self) {
+        // The sender is here.
+        self.untold.subscribe().wait_for(|untold| !untold).await.ok();
     }
 
     /// Takes a fresh token, unless the task has ended meanwhile.

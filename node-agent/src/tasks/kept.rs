@@ -16,7 +16,7 @@ use super::held::{Bound, HeldTask, Owner};
 use crate::holdings::{HeldBundle, Holdings};
 use crate::identity::{Held, Kept, Lease, Life, SubjectKey, X509};
 
-/// The open and suspended tasks of this node, with what their tokens are bound to. Field numbers are never used again.
+/// The tasks of this node that have not ended as far as the issuer knows, with what their tokens are bound to. Field numbers are never used again.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct KeptTasks {
     #[prost(message, repeated, tag = "1")]
@@ -83,11 +83,11 @@ impl KeptTasks {
 }
 
 impl Tasks {
-    /// Every task that has not ended.
+    /// Every task that has not ended, and those of whose end the issuer has not heard.
     pub(crate) fn keep(&self) -> KeptTasks {
         let now = self.0.clock.monotonic();
         let (mut tasks, mut svids) = (Vec::new(), HashMap::new());
-        for task in self.open() {
+        for task in self.unfinished() {
             let standing = task.follow().borrow().clone();
             let bound = standing.bound.filter(|bound| bound.life().has_left(Duration::ZERO, now));
             let life = bound.as_ref().map(|bound| bound.life());
@@ -115,6 +115,11 @@ impl Tasks {
         KeptTasks { tasks, svids: svids.into_values().collect() }
     }
 
+    fn unfinished(&self) -> Vec<Arc<HeldTask>> {
+        let table = self.0.table.lock();
+        table.held.values().filter(|task| !task.state().is_final() || task.is_untold()).cloned().collect()
+    }
+
     /// Takes up what was kept `elapsed` ago, under the same ids: it is renewed and can be watched again. Tasks of instances that have ended
     /// meanwhile are abandoned, but for those that were begun as detached. How many were taken up.
     pub(crate) fn restore(
@@ -138,6 +143,9 @@ impl Tasks {
             self.0.table.lock().held.insert(Arc::clone(task.id()), Arc::clone(&task));
             tracing::info!(task = %task.id(), spiffe_id = task.owner().spiffe_id, "a task was taken up again");
             self.job(self.clone().keep_up(Arc::clone(&task), lease));
+            if let Some(outcome) = untold(&task) {
+                self.job(self.clone().tell(task, outcome));
+            }
         }
         let held: Vec<_> = self.open().iter().map(|task| task.owner().instance).collect();
         for instance in held.into_iter().filter(|instance| !self.0.instances.lives(*instance)) {
@@ -157,7 +165,8 @@ impl Tasks {
             spiffe_id: task.spiffe_id.clone(),
             detached: task.detached,
         };
-        let state = kept.state.parse::<TaskState>().ok().filter(|state| !state.is_final())?;
+        let untold = |state: &TaskState| matches!(state, TaskState::Completed | TaskState::Failed);
+        let state = kept.state.parse::<TaskState>().ok().filter(|state| !state.is_final() || untold(state))?;
         let left = |ms| Duration::from_millis(ms).saturating_sub(elapsed);
         let lease = self.0.identities.x509.lease(subject, ());
         // The same one where it is still in its slot, so that it is there once.
@@ -168,6 +177,15 @@ impl Tasks {
         let good = !kept.token.is_empty() && life.has_left(Duration::ZERO, clock.monotonic());
         let bound = svid.filter(|_| good).map(|svid| Bound::new(kept.token.clone(), kept.expires_at, life, svid));
         Some((HeldTask::restored(owner, task, state, bound, left(kept.deadline_ms), clock), lease))
+    }
+}
+
+/// How the issuer has to be told that it has ended.
+fn untold(task: &HeldTask) -> Option<node::TaskOutcome> {
+    match task.state() {
+        TaskState::Completed if task.is_untold() => Some(node::TaskOutcome::Completed),
+        TaskState::Failed if task.is_untold() => Some(node::TaskOutcome::Failed),
+        _ => None,
     }
 }
 

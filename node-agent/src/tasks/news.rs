@@ -100,7 +100,7 @@ impl Tasks {
         tracing::info!(task = id, "a task that is not held here is ended: its instance is no more");
         let tasks = self.clone();
         self.job(async move {
-            tasks.tell_of_abandoned(&id, None).await;
+            tasks.tell_of_end(&id, node::TaskOutcome::Abandoned, None).await;
             tasks.0.table.lock().abandoning.remove(&id);
         });
     }

@@ -39,6 +39,7 @@ impl Tasks {
         tracing::info!(task = %task.id(), state = %task.state(), "a task has ended");
         self.note_change();
         self.let_go(task.owner());
+        task.wait_until_told().await;
         tokio::time::sleep(KEEP_ENDED).await;
         self.forget(&task);
     }
@@ -141,26 +142,38 @@ impl Tasks {
     /// Tells the issuer that a task's instance has ended, until it has answered or the task's deadline has passed.
     pub(super) async fn abandon(self, task: Arc<HeldTask>) {
         task.set_state(TaskState::Abandoned);
-        self.tell_of_abandoned(task.id(), Some(task.deadline())).await;
+        self.tell_of_end(task.id(), TaskOutcome::Abandoned, Some(task.deadline())).await;
+    }
+
+    /// Tells the issuer how the holder of a task has ended it.
+    pub(super) async fn tell(self, task: Arc<HeldTask>, outcome: TaskOutcome) {
+        self.tell_of_end(task.id(), outcome, Some(task.deadline())).await;
+        task.told();
+        self.note_change();
     }
 
     /// The same for any task of this node, by its id.
-    pub(super) async fn tell_of_abandoned(&self, id: &str, deadline: Option<Duration>) {
+    pub(super) async fn tell_of_end(&self, id: &str, outcome: TaskOutcome, deadline: Option<Duration>) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut issuer = self.0.issuer.clone();
         while deadline.is_none_or(|deadline| self.0.clock.monotonic() < deadline) {
             issuer.mark_unchanged();
             let ended = {
                 let _turn = self.0.turns.acquire().await;
-                self.end_task(id, TaskOutcome::Abandoned).await
+                self.end_task(id, outcome).await
             };
-            let Err(status) = ended else { return };
+            let Err(status) = ended else {
+                return tracing::info!(task = id, "the issuer knows that a task has ended");
+            };
             let refusal = Refusal::from_status(&status);
+            if is_gone(&refusal) {
+                return;
+            }
             tracing::warn!(
                 task = id,
                 reason = refusal.reason.code(),
                 what = refusal.what,
-                "the issuer does not know yet that a task was abandoned"
+                "the issuer does not know yet that a task has ended"
             );
             if refusal.reason.retry() == Retry::No {
                 return;

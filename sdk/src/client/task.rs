@@ -160,7 +160,8 @@ impl Task {
     /// Ends it, and every task below it: how many ended.
     ///
     /// # Errors
-    /// What the agent answered. It is tried again for a while, as for a task that is dropped.
+    /// What the agent answered. It is tried again for a while, as for a task that is dropped. `unavailable` also where the issuer does not
+    /// know yet that the task has ended: the agent tells it, and what is below the task lives until then.
     pub async fn complete(self) -> Result<usize, Refusal> {
         self.end(false).await
     }
@@ -256,7 +257,10 @@ async fn say_goodbye(client: WorkloadClient, id: String, failed: bool) {
         }
     };
     if timeout(GOODBYE, tries).await.is_err() {
-        tracing::error!(task = id, "a task that was dropped is left to its deadline");
+        tracing::error!(
+            task = id,
+            "nobody has confirmed that a task that was dropped has ended; the node agent tells the issuer, or its deadline passes"
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use mayfly_sdk::client::{Endpoint, Task, TaskRequest};
 use serde_json::{Value, json};
 use tonic::Request;
 
-use super::{FILES, begun, id, refused, rig, run};
+use super::{FILES, begun, id, json as shown, refused, rig, run};
 use crate::attacks::processes::process_with_id;
 use crate::attacks::{not_run, text};
 use crate::silence::state;
@@ -238,6 +238,28 @@ fn an_agent_that_has_kept_nothing_abandons_what_the_issuer_still_lists_of_its_no
     rig.kill_agent("b");
     rig.start_agent("b");
     assert_eq!(state(&rig, detached), "open");
+}
+
+#[test]
+fn what_is_completed_while_the_issuer_is_away_is_completed_once_it_is_back_by_an_agent_that_was_restarted() {
+    let mut rig = rig(&[]);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(begun(&rig, &[])["task"]["id"].as_str().unwrap().to_owned());
+    }
+    kept(&rig);
+    rig.kill_issuer();
+    for id in &ids {
+        // No success: what is below it lives until the issuer knows.
+        assert_eq!(refused(&rig, &["task", "complete", id]).1, "unavailable");
+    }
+    assert_eq!(shown(&rig, &["task", "list"])["tasks"], json!([]), "they have ended here");
+    rig.stop_agent("a");
+    rig.launch_agent("a");
+    rig.start_issuer();
+    for id in &ids {
+        becomes(&rig, id, "completed");
+    }
 }
 
 fn damage(file: &Path) {

@@ -212,3 +212,34 @@ async fn an_outage_is_waited_out_and_a_shutdown_is_unavailable() {
     assert_eq!(next(&mut stream).await.unwrap().unwrap_err().code(), Code::Unavailable);
     node.halt().await;
 }
+
+#[tokio::test]
+async fn what_is_completed_while_the_issuer_is_away_has_ended_here_and_the_issuer_hears_it_once_it_is_back() {
+    let (mut node, api) = node().await;
+    let (done_task, _) = begin(&api, TestNode::call(wish())).await;
+    let (given_up, _) = begin(&api, TestNode::call(wish())).await;
+    let mut stream = watch(&api, TestNode::call(of(&done_task.id))).await;
+    next(&mut stream).await.unwrap().unwrap();
+    node.without_issuer().await;
+    for (id, failed) in [(&done_task.id, false), (&given_up.id, true)] {
+        for _ in 0..2 {
+            let told = api.complete(TestNode::call(wire::CompleteRequest { failed, ..done(id) })).await.unwrap_err();
+            assert_eq!(told.code(), Code::Unavailable, "no success before what is below has ended: {told:?}");
+            assert!(told.message().contains("tells the issuer as soon as it answers"), "{told:?}");
+        }
+    }
+    let last = next(&mut stream).await.unwrap().unwrap();
+    assert_eq!((state(&last), &last.token), ("completed", &None));
+    assert!(next(&mut stream).await.is_none());
+    assert_eq!(api.list(TestNode::call(wire::ListRequest {})).await.unwrap().into_inner().tasks, []);
+    let node = node.with_issuer().await;
+    seen(&node, |node| state_of(node, &done_task.id) == "completed").await;
+    seen(&node, |node| state_of(node, &given_up.id) == "failed").await;
+    let told = async {
+        while api.complete(TestNode::call(done(&done_task.id))).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("a success once the issuer knows");
+    node.halt().await;
+}
