@@ -36,6 +36,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
+use self::calls::ANSWER_WITHIN;
+use self::held::Bound;
 pub(crate) use self::held::{HeldTask, Owner, Standing};
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::kept::KeptTasks;
@@ -52,10 +54,8 @@ const MOST_OF_INSTANCE: usize = 256;
 const MOST_OF_USER: usize = 2_048;
 /// Renewals and ends that are under way at a time.
 const MOST_IN_FLIGHT: usize = 16;
-/// Tasks of one confirmation; how often it is tried, and after which pause for the second time.
+/// Tasks of one confirmation.
 const CONFIRMED_AT_A_TIME: usize = 1_000;
-const CONFIRM_TIMES: usize = 5;
-const CONFIRM_AGAIN: Duration = Duration::from_millis(250);
 /// States of tasks whose begin is not answered yet.
 const MOST_EARLY: usize = 1_024;
 
@@ -152,22 +152,26 @@ impl Tasks {
                 tasks.abandon(unwanted).await;
             }
         });
-        answered.await.map_err(|_dropped| shutting_down())?
+        // What comes later is taken back, too.
+        match tokio::time::timeout(ANSWER_WITHIN, answered).await {
+            Ok(answered) => answered.map_err(|_dropped| shutting_down())?,
+            Err(_elapsed) => Err(calls::silent().into()),
+        }
     }
 
     async fn begin_now(&self, beginner: Beginner, wish: node::BeginTaskRequest) -> Result<Arc<HeldTask>, Status> {
         let Beginner { owner, process, lease, svid } = beginner;
         let _beginning = Beginning::note(self);
         let begun = self.begin_task(&lease, &svid, wish).await;
-        let begun = begun.and_then(|issue| Ok(accept::begun(issue, &owner, svid, &self.0.clock)?));
+        let begun = begun.and_then(|issue| Ok(self.accepted(issue, &owner, svid)?));
         let counters = &self.0.counters;
         if begun.is_ok() {
             counters.minted.inc()
         } else {
             counters.failed.inc()
         };
-        let (task, bound) = begun?;
-        let held = Arc::new(HeldTask::new(owner, task, bound, self.issuer_now_ms(), &self.0.clock));
+        let (task, bound, left) = begun?;
+        let held = Arc::new(HeldTask::new(owner, task, bound, left, &self.0.clock));
         let early = {
             let mut table = self.0.table.lock();
             table.held.insert(Arc::clone(held.id()), Arc::clone(&held));
@@ -184,6 +188,21 @@ impl Tasks {
             self.instance_ended(held.owner().instance);
         }
         Ok(held)
+    }
+
+    /// What the issuer has begun. Where it is of no use the task is ended: nobody else knows of it.
+    fn accepted(
+        &self,
+        issue: node::TaskIssue,
+        owner: &Owner,
+        svid: Arc<Held<X509>>,
+    ) -> Result<(node::Task, Bound, Duration), Refusal> {
+        let id = issue.task.as_ref().map(|task| task.id.clone());
+        accept::begun(issue, owner, svid, &self.0.clock).inspect_err(|_refused| {
+            if let Some(id) = id {
+                self.abandon_another(&mut self.0.table.lock(), id);
+            }
+        })
     }
 
     /// Told of each change that a restart would have to keep.
@@ -339,12 +358,6 @@ impl Tasks {
     fn job(&self, job: impl Future<Output = ()> + Send + 'static) {
         // Where the keeper has ended, the agent is shutting down.
         self.0.jobs.send(Box::pin(job)).ok();
-    }
-
-    /// The issuer's wall clock, Unix milliseconds, as well as it is known.
-    fn issuer_now_ms(&self) -> i64 {
-        let skew_ms = self.0.status.borrow().clock_skew_ms.unwrap_or(0);
-        self.0.clock.now_ms().saturating_add(skew_ms)
     }
 }
 

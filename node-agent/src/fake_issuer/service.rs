@@ -241,7 +241,10 @@ impl NodeService for Service {
     }
 
     async fn begin_task(&self, request: Request<node::BeginTaskRequest>) -> Result<Response<node::TaskIssue>, Status> {
-        self.0.begin_task(request.into_inner()).map(Response::new)
+        let begun = self.0.begin_task(request.into_inner());
+        let answer_after = self.0.tasks.lock().answer_after;
+        tokio::time::sleep(answer_after).await;
+        begun.map(Response::new)
     }
 
     async fn renew_task(&self, request: Request<node::RenewTaskRequest>) -> Result<Response<node::TaskIssue>, Status> {
@@ -257,8 +260,9 @@ impl NodeService for Service {
 
     async fn confirm_tasks(
         &self,
-        _request: Request<node::ConfirmTasksRequest>,
+        request: Request<node::ConfirmTasksRequest>,
     ) -> Result<Response<node::ConfirmTasksResponse>, Status> {
+        self.0.confirm_tasks(request.into_inner())?;
         Ok(Response::new(node::ConfirmTasksResponse {}))
     }
 

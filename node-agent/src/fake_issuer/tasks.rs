@@ -1,6 +1,7 @@
 //! Tasks, as far as a node agent sees them: real tokens, real states, and none of the rules of attenuation.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mayfly_proto::node;
 use mayfly_proto::node::sync_response::Message as Update;
@@ -21,6 +22,11 @@ pub(crate) struct FakeTasks {
     pub(crate) checks: Vec<node::CheckTaskRequest>,
     /// Every task call is answered with this.
     pub(crate) refuse: Option<Status>,
+    /// The tasks of each confirmation, and what it is answered with.
+    pub(crate) confirms: Vec<Vec<String>>,
+    pub(crate) refuse_confirms: Option<Status>,
+    /// How long the answer to a begin takes, once the task is there.
+    pub(crate) answer_after: Duration,
     /// Ends are answered with this.
     pub(crate) refuse_ends: Option<Status>,
     pub(crate) token_lifetime_s: u32,
@@ -72,6 +78,12 @@ impl State {
         let issue = self.issue(&tasks, &held, &request.svid);
         tasks.tasks.insert(id, held);
         Ok(issue)
+    }
+
+    pub(super) fn confirm_tasks(&self, request: node::ConfirmTasksRequest) -> Result<(), Status> {
+        let mut tasks = self.tasks.lock();
+        tasks.confirms.push(request.ids);
+        refuse(tasks.refuse_confirms.as_ref())
     }
 
     pub(super) fn renew_task(&self, request: &node::RenewTaskRequest) -> Result<node::TaskIssue, Status> {

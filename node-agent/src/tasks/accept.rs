@@ -3,16 +3,17 @@
 //! Its signature is for those to verify who are shown it: the connection to the issuer is authenticated, and task keys are not on the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mayfly_proto::node;
 use mayfly_sdk::task::{Actor, Binding, TYP, TaskClaims, TaskState};
-use mayfly_sdk::{Clock, Reason, Refusal, jws};
+use mayfly_sdk::{Clock, Reason, Refusal, Timestamp, jws};
 use ring::digest::{SHA256, digest};
 
 use super::held::{Bound, Owner};
 use crate::identity::{Held, Life, X509};
 
-/// A task that was begun, and its first token.
+/// A task that was begun, its first token, and how long it may last: both times are the issuer's, so that no clock of this node matters.
 ///
 /// # Errors
 /// [`Reason::MessageInvalid`].
@@ -21,7 +22,7 @@ pub(super) fn begun(
     owner: &Owner,
     svid: Arc<Held<X509>>,
     clock: &Clock,
-) -> Result<(node::Task, Bound), Refusal> {
+) -> Result<(node::Task, Bound, Duration), Refusal> {
     let task = issue.task.clone().ok_or_else(|| invalid("no task"))?;
     if task.state.parse() != Ok(TaskState::Open) || task.spiffe_id != owner.spiffe_id {
         return Err(invalid("a task that is not open, or another's"));
@@ -29,8 +30,9 @@ pub(super) fn begun(
     if task.detached != owner.detached {
         return Err(invalid("a task that is detached and was not to be, or the other way round"));
     }
-    let bound = fresh(issue, &task.id, owner, svid, clock)?;
-    Ok((task, bound))
+    let (bound, issued_at) = checked(issue, &task.id, owner, svid, clock)?;
+    let left_s = u64::try_from(task.deadline.saturating_sub(issued_at.unix_s())).unwrap_or(0);
+    Ok((task, bound, Duration::from_secs(left_s)))
 }
 
 /// A fresh token of a task.
@@ -44,6 +46,17 @@ pub(super) fn fresh(
     svid: Arc<Held<X509>>,
     clock: &Clock,
 ) -> Result<Bound, Refusal> {
+    Ok(checked(issue, id, owner, svid, clock)?.0)
+}
+
+/// A token, and when the issuer says that it was issued.
+fn checked(
+    issue: node::TaskIssue,
+    id: &str,
+    owner: &Owner,
+    svid: Arc<Held<X509>>,
+    clock: &Clock,
+) -> Result<(Bound, Timestamp), Refusal> {
     let life = Life::begin(issue.lifetime_s, issue.renew_after_s, clock);
     let (header, claims) = jws::insecure_parts(&issue.token).map_err(|error| invalid(&error.to_string()))?;
     let claims = TaskClaims::parse(&claims).ok_or_else(|| invalid("claims that contradict each other"))?;
@@ -60,7 +73,7 @@ pub(super) fn fresh(
     if issue.lifetime_s == 0 {
         return Err(invalid("a token that has ended"));
     }
-    Ok(Bound::new(issue.token, claims.expires_at.unix_s(), life, svid))
+    Ok((Bound::new(issue.token, claims.expires_at.unix_s(), life, svid), claims.issued_at))
 }
 
 fn thumbprint(svid: &Held<X509>) -> Result<[u8; 32], Refusal> {

@@ -15,7 +15,9 @@ use crate::identity::{Held, Lease, X509};
 use crate::link::NodeClient;
 
 /// How long the issuer may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a begin is waited for after whoever wanted it was told that there was no answer: what it brings is ended.
+const BEGUN_WITHIN: Duration = Duration::from_mins(2);
 
 impl Tasks {
     pub(super) async fn begin_task(
@@ -30,7 +32,7 @@ impl Tasks {
             svid: svid.credential().certificates(),
             ..wish
         };
-        self.call(|mut client| async move { client.begin_task(request).await }).await
+        self.call_within(BEGUN_WITHIN, |mut client| async move { client.begin_task(request).await }).await
     }
 
     pub(super) async fn renew_task(
@@ -78,14 +80,25 @@ impl Tasks {
     where
         A: Future<Output = Result<Response<T>, Status>>,
     {
+        self.call_within(ANSWER_WITHIN, ask).await
+    }
+
+    async fn call_within<T, A>(&self, within: Duration, ask: impl FnOnce(NodeClient) -> A) -> Result<T, Status>
+    where
+        A: Future<Output = Result<Response<T>, Status>>,
+    {
         let client = self.0.issuer.borrow().clone();
         let Some(client) = client else { return Err(self.0.status.borrow().why().into()) };
-        match tokio::time::timeout(ANSWER_WITHIN, ask(client)).await {
+        match tokio::time::timeout(within, ask(client)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(passed_on(&status)),
-            Err(_elapsed) => Err(Refusal::new(Reason::Unavailable, "the issuer did not answer in time").into()),
+            Err(_elapsed) => Err(silent().into()),
         }
     }
+}
+
+pub(super) fn silent() -> Refusal {
+    Refusal::new(Reason::Unavailable, "the issuer did not answer in time")
 }
 
 /// Whether the issuer says that a task of ours has ended.

@@ -61,9 +61,9 @@ pub(crate) struct HeldTask {
 }
 
 impl HeldTask {
-    pub(super) fn new(owner: Owner, task: node::Task, bound: Bound, issuer_now_ms: i64, clock: &Clock) -> Self {
-        let left_ms = task.deadline.saturating_mul(1000).saturating_sub(issuer_now_ms);
-        let (begun, left) = (clock.monotonic(), Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)));
+    /// `left`: until its deadline.
+    pub(super) fn new(owner: Owner, task: node::Task, bound: Bound, left: Duration, clock: &Clock) -> Self {
+        let begun = clock.monotonic();
         let standing = Standing { state: TaskState::Open, bound: Some(Arc::new(bound)), no_new_work: false };
         Self {
             id: task.id.as_str().into(),

@@ -6,11 +6,13 @@
 use std::collections::HashSet;
 
 use mayfly_proto::node;
+use mayfly_sdk::grpc::retry_after;
 use mayfly_sdk::task::TaskState;
 use mayfly_sdk::{InstanceId, Refusal, Retry};
 
-use super::{CONFIRM_AGAIN, CONFIRM_TIMES, CONFIRMED_AT_A_TIME, MOST_EARLY, Table, Tasks};
-use crate::link::TaskNews;
+use super::renewal::{FIRST_PAUSE, LONGEST_PAUSE};
+use super::{CONFIRMED_AT_A_TIME, MOST_EARLY, Table, Tasks};
+use crate::link::{Backoff, TaskNews};
 
 impl Tasks {
     /// Takes what the issuer says of tasks.
@@ -93,11 +95,11 @@ impl Tasks {
         }
     }
 
-    fn abandon_another(&self, table: &mut Table, id: String) {
+    pub(super) fn abandon_another(&self, table: &mut Table, id: String) {
         if !table.abandoning.insert(id.clone()) {
             return;
         }
-        tracing::info!(task = id, "a task that is not held here is ended: its instance is no more");
+        tracing::info!(task = id, "a task that nobody holds here is ended");
         let tasks = self.clone();
         self.job(async move {
             tasks.tell_of_end(&id, node::TaskOutcome::Abandoned, None).await;
@@ -105,22 +107,38 @@ impl Tasks {
         });
     }
 
-    /// Tells the issuer that the instances of these tasks live. Where it does not hear it, it names the tasks again on the next
-    /// stream.
-    async fn confirm(self, ids: Vec<String>) {
-        let mut pause = CONFIRM_AGAIN;
-        for _ in 0..CONFIRM_TIMES {
-            match self.confirm_tasks(ids.clone()).await {
-                Ok(()) => return,
-                Err(status) if Refusal::from_status(&status).reason.retry() == Retry::No => {
-                    return tracing::warn!(
-                        what = status.message(),
-                        "the issuer was not told that suspended tasks live"
-                    );
-                }
-                Err(_later) => tokio::time::sleep(pause).await,
+    /// Tells the issuer that the instances of these tasks live, until it has heard it or none of them is suspended any more. On the next
+    /// connection it names by itself those that still are.
+    async fn confirm(self, mut ids: Vec<String>) {
+        let mut issuer = self.0.issuer.clone();
+        issuer.mark_unchanged();
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        loop {
+            let Err(status) = self.confirm_tasks(ids.clone()).await else { return };
+            let refusal = Refusal::from_status(&status);
+            tracing::warn!(
+                reason = refusal.reason.code(),
+                what = refusal.what,
+                "the issuer does not know yet that suspended tasks live"
+            );
+            if refusal.reason.retry() == Retry::No {
+                return;
             }
-            pause *= 2;
+            let pause = backoff.failed(retry_after(&status));
+            tokio::select! {
+                Ok(()) = issuer.changed() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.retain_suspended(&mut ids);
+            if ids.is_empty() {
+                return;
+            }
         }
+    }
+
+    /// Of a task that is not held here it is not known how it stands.
+    fn retain_suspended(&self, ids: &mut Vec<String>) {
+        let table = self.0.table.lock();
+        ids.retain(|id| table.held.get(id.as_str()).is_none_or(|task| task.state() == TaskState::Suspended));
     }
 }

@@ -16,10 +16,12 @@ use crate::identity::{Lease, X509};
 use crate::link::Backoff;
 
 /// The bounds of pauses after a failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Two renewals of a task are never closer to each other.
 const LEAST_BETWEEN: Duration = Duration::from_millis(500);
+/// A token that ends this close to its task's deadline is the last one: the issuer makes none that is shorter.
+const AT_THE_DEADLINE_S: i64 = 5;
 /// The wall clock is asked again at least this often, for a machine that was suspended.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// For how long it is known how a task has ended.
@@ -30,6 +32,10 @@ struct Turn {
     backoff: Backoff,
     /// Not before then, on the monotonic clock.
     not_before: Option<Duration>,
+    /// Not before then either, whatever has changed since the last one.
+    floor: Option<Duration>,
+    /// What a failure may have rested on: the certificate's serial number, and whether the task was open.
+    seen: Option<(Option<String>, bool)>,
 }
 
 impl Tasks {
@@ -46,7 +52,7 @@ impl Tasks {
 
     async fn keep_open(&self, task: &Arc<HeldTask>, mut lease: Lease<X509>) {
         let (mut changes, mut issuer) = (task.follow(), self.0.issuer.clone());
-        let mut turn = Turn { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), not_before: None };
+        let mut turn = Turn::new();
         loop {
             lease.mark_seen();
             issuer.mark_unchanged();
@@ -59,7 +65,8 @@ impl Tasks {
                 // The issuer says the same, if it is within reach.
                 return task.set_state(TaskState::Expired);
             }
-            let due = self.is_due(&standing, &lease);
+            turn.see(lease.held().map(|held| held.accepted.serial.clone()), standing.state == TaskState::Open);
+            let due = self.is_due(task, &standing, &lease);
             if due && turn.not_before.is_none_or(|at| now >= at) {
                 match self.renew(task, &lease).await {
                     Ok(()) => turn.succeeded(self.0.clock.monotonic()),
@@ -74,21 +81,23 @@ impl Tasks {
                 () = lease.changed() => {}
                 Ok(()) = changes.changed() => {}
                 // Another connection stands: what failed may be tried again at once.
-                Ok(()) = issuer.changed() => turn.not_before = None,
+                Ok(()) = issuer.changed() => turn.at_once(),
                 () = tokio::time::sleep(wake_in) => {}
             }
         }
     }
 
     /// Whether the token is to be renewed now: it is time, or the certificate that it is bound to was replaced.
-    fn is_due(&self, standing: &Standing, lease: &Lease<X509>) -> bool {
+    fn is_due(&self, task: &HeldTask, standing: &Standing, lease: &Lease<X509>) -> bool {
         if standing.state != TaskState::Open {
             return false;
         }
         // Its token has ended while the agent was down.
         let Some(bound) = &standing.bound else { return true };
         let replaced = lease.held().is_some_and(|held| held.accepted.serial != bound.svid().accepted.serial);
-        replaced || bound.life().must_be_renewed(&self.0.clock)
+        // One that ends with the task has nothing to gain.
+        let last = bound.expires_at().saturating_add(AT_THE_DEADLINE_S) >= task.issued().deadline;
+        replaced || (!last && bound.life().must_be_renewed(&self.0.clock))
     }
 
     async fn renew(&self, task: &HeldTask, lease: &Lease<X509>) -> Result<(), Status> {
@@ -121,7 +130,9 @@ impl Tasks {
         // While the token is good, its end is what counts; but never less than the issuer asks for.
         let left = standing.bound.as_ref().map(|bound| bound.life().remaining(now)).filter(|left| !left.is_zero());
         let pause = left.map_or(pause, |left| pause.min((left / 8).max(FIRST_PAUSE)));
-        turn.not_before = Some(now + retry_after(status).unwrap_or_default() + pause);
+        let asked = retry_after(status).unwrap_or_default();
+        turn.floor = Some(now + asked.max(LEAST_BETWEEN));
+        turn.not_before = Some(now + asked + pause);
     }
 
     /// How long until there is something to do for this task, if nothing changes.
@@ -188,9 +199,31 @@ impl Tasks {
 }
 
 impl Turn {
+    fn new() -> Self {
+        Self { backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), not_before: None, floor: None, seen: None }
+    }
+
     fn succeeded(&mut self, now: Duration) {
         self.backoff.succeeded();
         // Whatever the issuer says of when to come again.
-        self.not_before = Some(now + LEAST_BETWEEN);
+        self.floor = Some(now + LEAST_BETWEEN);
+        self.not_before = self.floor;
+    }
+
+    /// What failed may be tried again with another certificate, and once the task is open again.
+    fn see(&mut self, serial: Option<String>, open: bool) {
+        let now = (serial, open);
+        let news = self.seen.as_ref().is_some_and(|seen| seen.0 != now.0 || (now.1 && !seen.1));
+        if news {
+            self.backoff.succeeded();
+            self.not_before = self.floor;
+        }
+        self.seen = Some(now);
+    }
+
+    /// With another issuer, or the same one anew.
+    fn at_once(&mut self) {
+        self.backoff.succeeded();
+        (self.not_before, self.floor) = (None, None);
     }
 }

@@ -1,5 +1,6 @@
 mod life;
 mod others;
+mod times;
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -308,6 +309,8 @@ async fn a_token_that_is_bound_to_something_else_is_handed_to_nobody() {
     let status = api.begin(TestNode::call(wish())).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("another certificate"), "{status:?}");
+    let id = node.issuer.state.tasks.lock().tasks.keys().next().unwrap().clone();
+    life::seen(&node, |node| life::state_of(node, &id) == "abandoned").await;
     assert!(api.list(TestNode::call(wire::ListRequest {})).await.unwrap().into_inner().tasks.is_empty());
     node.halt().await;
 }

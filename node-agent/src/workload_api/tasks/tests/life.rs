@@ -243,3 +243,14 @@ async fn what_is_completed_while_the_issuer_is_away_has_ended_here_and_the_issue
     tokio::time::timeout(Duration::from_secs(20), told).await.expect("a success once the issuer knows");
     node.halt().await;
 }
+
+#[tokio::test]
+async fn a_begin_that_the_issuer_answers_too_late_is_taken_back() {
+    let (node, api) = node().await;
+    node.issuer.state.tasks.lock().answer_after = Duration::from_secs(11);
+    let late = api.begin(TestNode::call(wish())).await.unwrap_err();
+    assert_eq!((late.code(), late.message().contains("did not answer in time")), (Code::Unavailable, true), "{late:?}");
+    let id = node.issuer.state.tasks.lock().tasks.keys().next().unwrap().clone();
+    seen(&node, |node| state_of(node, &id) == "abandoned").await;
+    node.halt().await;
+}
