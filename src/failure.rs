@@ -165,9 +165,12 @@ impl From<io::Error> for Failure {
 
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::AlreadyExists | Code::OutOfRange => {
-            Exit::BadInput
-        }
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::Aborted => Exit::BadInput,
         Code::PermissionDenied | Code::Unauthenticated => Exit::Refused,
         Code::Internal | Code::Unknown | Code::DataLoss => Exit::Bug,
         _ => Exit::Unavailable,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mayfly_proto::node::{Subject, WatchAudienceRequest};
 use mayfly_proto::task::{Revocations as Message, TaskIssuer};
 use mayfly_sdk::task::{Feed, Update, UpdateParts};
-use mayfly_sdk::{Clock, Reason, Refusal, Revision};
+use mayfly_sdk::{Clock, Reason, Refusal, Revision, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -222,7 +222,12 @@ impl Held {
             known.feed = Feed::default();
             return Err(Refusal::new(Reason::Stale, gap.to_string()));
         }
-        known.feed.forget(clock.now());
+        // By the clock that says when: this node's may have jumped.
+        known.feed.forget(if message.said_at == 0 {
+            clock.now()
+        } else {
+            Timestamp::from_unix_s(message.said_at / 1000)
+        });
         (known.said_at, known.heard_at) = (message.said_at, clock.monotonic());
         known.trouble = None;
         drop(known);

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The code is what a client that knows nothing of Mayfly acts on (the table is that of the SPIFFE Workload API:
-//! `InvalidArgument` and `Unimplemented` are not to be repeated, `Unavailable` is, `PermissionDenied` means that there is
+//! `InvalidArgument` and `Unimplemented` are not to be repeated, `Unavailable` and `Aborted` are, `PermissionDenied` means that there is
 //! no identity). The metadata is for those that know more.
 
 use std::time::Duration;
@@ -90,11 +90,14 @@ pub fn code(reason: Reason) -> Code {
         Reason::Unavailable | Reason::Overloaded | Reason::TaskQuota => Code::Unavailable,
         // A token that does not hold is a wrong argument of the one who asks about it (SPIRE answers so too).
         Reason::UnknownTrustDomain => Code::InvalidArgument,
+        // The same change once more would be as stale; what follows something begins anew.
+        Reason::Stale => Code::Aborted,
         other => match (other.whose(), other.retry()) {
-            (Whose::Caller, _) => Code::InvalidArgument,
+            (Whose::Caller, Retry::No | Retry::Later) => Code::InvalidArgument,
             (Whose::Peer, _) => Code::Unauthenticated,
             (Whose::Operator, Retry::No) => Code::FailedPrecondition,
-            (Whose::Operator, Retry::Later | Retry::Now) => Code::Unavailable,
+            // Whoever is told `InvalidArgument` never asks again.
+            (Whose::Operator, Retry::Later) | (Whose::Operator | Whose::Caller, Retry::Now) => Code::Unavailable,
             (Whose::Bug, _) => Code::Internal,
         },
     }
@@ -163,6 +166,9 @@ mod tests {
         assert_eq!(code(Reason::JwtSvidUntrusted), Code::InvalidArgument);
         assert_eq!(code(Reason::WrongAudience), Code::InvalidArgument);
         assert_eq!(code(Reason::X509SvidUntrusted), Code::Unauthenticated);
+        for reason in Reason::ALL.iter().filter(|reason| reason.retry() == Retry::Now) {
+            assert!(matches!(code(*reason), Code::Unavailable | Code::Aborted), "{reason}");
+        }
     }
 
     #[test]

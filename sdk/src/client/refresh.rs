@@ -3,9 +3,10 @@
 //! | what happens | then |
 //! |---|---|
 //! | a token was fetched | the next is fetched between 70 and 80 % of its life, at a moment drawn once |
-//! | that fails | the one that is held is used to its end; again with a pause that doubles, with jitter |
+//! | that fails, or takes over 30 s | the one that is held is used to its end; again with a pause that doubles, with jitter |
+//! | there is no token | whoever wants one is told why, until that pause is over |
 //! | a server refuses the token | one fetch, for however many callers; who comes later gets its result |
-//! | the server refuses what that brought, too | the next such fetch only after a pause that doubles |
+//! | the server refuses what that brought, too | the next such fetch only after a pause that doubles; of at least 5 s, if the token was taken elsewhere |
 
 use std::fmt;
 use std::future::Future;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{BearerToken, FetchedJwt, Pass, Presents, WorkloadClient};
 use crate::id::SpiffeId;
@@ -26,6 +27,10 @@ use crate::time::{Clock, Timestamp};
 const MIN_PAUSE: Duration = Duration::from_millis(500);
 /// No pause is longer than twice this.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// How long a fetch may take.
+const FETCH_WITHIN: Duration = Duration::from_secs(30);
+/// The least pause between two fetches for refusals, where the token is taken by some and refused by others.
+const LEAST_PAUSE: Duration = Duration::from_secs(5);
 /// A timer sleeps no longer before it looks at the clock again: the wall clock may jump.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -87,12 +92,16 @@ struct Held {
     tries: u64,
     failures: u32,
     refusal: Option<Refusal>,
+    /// After a failure: no try before.
+    again: Option<Instant>,
 }
 
 /// Servers' refusals since one of them took a token.
 #[derive(Debug, Default)]
 struct Refused {
     in_a_row: u32,
+    /// The last fetch for one.
+    fetched: Option<Instant>,
     not_before: Option<Instant>,
 }
 
@@ -129,8 +138,14 @@ impl<F: Fetch> Presents for Refreshing<F> {
         self.inner.refresh_refused(newer).await
     }
 
-    fn accepted(&self, _pass: &Pass) {
-        *self.inner.refused() = Refused::default();
+    fn accepted(&self, pass: &Pass) {
+        let newest = self.inner.held.borrow().pass.as_ref().is_some_and(|held| held.token() == pass.token());
+        // That an older one was good still says nothing about what the refusals brought.
+        if newest {
+            let mut refused = self.inner.refused();
+            refused.in_a_row = 0;
+            refused.not_before = refused.fetched.map(|fetched| fetched + LEAST_PAUSE);
+        }
     }
 }
 
@@ -148,7 +163,7 @@ impl<F: Fetch> Inner<F> {
         let before = self.held.borrow().tries;
         let _turn = self.turn.lock().await;
         let held = self.held.borrow().clone();
-        if held.tries == before {
+        if held.tries == before && held.again.is_none_or(|again| Instant::now() >= again) {
             self.fetch_once().await;
         }
         let held = self.held.borrow().clone();
@@ -163,10 +178,12 @@ impl<F: Fetch> Inner<F> {
         if self.held.borrow().tries == before {
             {
                 let mut refused = self.refused();
-                if refused.not_before.is_some_and(|not_before| Instant::now() < not_before) {
+                let now = Instant::now();
+                if refused.not_before.is_some_and(|not_before| now < not_before) {
                     return None;
                 }
-                refused.not_before = Some(Instant::now() + pause(refused.in_a_row, fastrand::f64()));
+                refused.fetched = Some(now);
+                refused.not_before = Some(now + pause(refused.in_a_row, fastrand::f64()));
                 refused.in_a_row = refused.in_a_row.saturating_add(1);
             }
             self.fetch_once().await;
@@ -176,16 +193,18 @@ impl<F: Fetch> Inner<F> {
 
     /// Whoever calls this holds the turn.
     async fn fetch_once(&self) {
-        let fetched = self.fetch.fetch().await;
+        let silent = || Refusal::new(Reason::Unavailable, "no token was fetched within 30 s");
+        let fetched = timeout(FETCH_WITHIN, self.fetch.fetch()).await.unwrap_or_else(|_elapsed| Err(silent()));
         self.held.send_modify(|held| {
             held.tries += 1;
             match fetched {
                 Ok(token) => {
                     held.pass = Some(Arc::new(Pass::unbound(token)));
-                    (held.failures, held.refusal) = (0, None);
+                    (held.failures, held.refusal, held.again) = (0, None, None);
                 }
                 Err(refusal) => {
                     tracing::warn!(reason = refusal.reason.code(), what = refusal.what, "a token was not fetched");
+                    held.again = Some(Instant::now() + pause(held.failures, fastrand::f64()));
                     held.failures = held.failures.saturating_add(1);
                     held.refusal = Some(refusal);
                 }
@@ -198,14 +217,14 @@ impl<F: Fetch> Inner<F> {
         let (mut drawn, mut random) = (None, fastrand::f64());
         loop {
             let held = changes.borrow_and_update().clone();
-            // Drawn once for each token and each failure, so that looking again moves nothing.
+            // Drawn once for each token, so that looking again moves nothing.
             if drawn != Some(held.tries) {
                 (drawn, random) = (Some(held.tries), fastrand::f64());
             }
-            let wait = match &held.pass {
-                _ if held.failures > 0 => pause(held.failures - 1, random),
-                Some(pass) => due_in(pass.token(), random, self.clock.now_ms()),
-                None => Duration::ZERO,
+            let wait = match (held.again, &held.pass) {
+                (Some(again), _) => again.saturating_duration_since(Instant::now()),
+                (None, Some(pass)) => due_in(pass.token(), random, self.clock.now_ms()),
+                (None, None) => Duration::ZERO,
             };
             if wait <= LOOK_AGAIN {
                 tokio::select! {

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_proto::task as wire;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -62,6 +63,8 @@ pub struct Task {
     ended: bool,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// Where it was begun: it may be dropped on a thread that has no runtime.
+    runtime: Handle,
 }
 
 /// How a task stands.
@@ -101,7 +104,18 @@ impl Task {
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(supervise(Arc::clone(&followed), endpoint.clone(), stop.clone()));
         tasks.spawn(Arc::clone(&followed).warn(stop.clone()));
-        Ok(Self { followed, client, grant, deadline, root, detached, ended: false, stop, tasks })
+        Ok(Self {
+            followed,
+            client,
+            grant,
+            deadline,
+            root,
+            detached,
+            ended: false,
+            stop,
+            tasks,
+            runtime: Handle::current(),
+        })
     }
 
     /// Its id: hex, and the id of the ledger's record of its begin.
@@ -197,11 +211,9 @@ impl Drop for Task {
         }
         let failed = std::thread::panicking();
         self.followed.finish(if failed { TaskState::Failed } else { TaskState::Completed });
-        // Without a runtime the process is on its way out, and the task ends with it.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            self.tasks.spawn(say_goodbye(self.client.clone(), self.id().to_owned(), failed));
-            self.tasks.detach_all();
-        }
+        // A runtime that has ended drops it: the process is on its way out, and the task ends with it.
+        self.tasks.spawn_on(say_goodbye(self.client.clone(), self.id().to_owned(), failed), &self.runtime);
+        self.tasks.detach_all();
     }
 }
 

@@ -16,12 +16,19 @@ use crate::task::{SILENCE, TaskKeys, TaskVerifier, UpdateParts};
 /// How often an unknown key may open the stream anew.
 const ANEW: Duration = Duration::from_secs(30);
 
+/// What came of an update that is not complete. Its keys wait for the rest: what has ended is known before keys are that would let it in.
+#[derive(Default)]
+struct Parts {
+    update: UpdateParts,
+    keys: Option<TaskKeys>,
+}
+
 /// Whatever is known stays known while the stream is away; that it grows stale is for the verifier to see.
 pub(super) struct Feed {
     verifier: TaskVerifier,
     status: watch::Sender<SourceStatus>,
     /// What came of an update that is longer than a message.
-    parts: Mutex<UpdateParts>,
+    parts: Mutex<Parts>,
     wanted: AtomicBool,
     anew: Notify,
 }
@@ -63,7 +70,7 @@ impl Subscriber for Feed {
     const SILENCE: Option<Duration> = Some(SILENCE);
 
     async fn open(&self, client: &WorkloadClient) -> Result<Streaming<wire::Revocations>, Status> {
-        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = UpdateParts::default();
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = Parts::default();
         let request = wire::WatchRevocationsRequest { audience: self.verifier.audience().to_owned() };
         client.task_api().watch_revocations(request).await.map(tonic::Response::into_inner)
     }
@@ -114,12 +121,13 @@ impl Feed {
         let keys = |issuer: &wire::TaskIssuer| TaskKeys::from_jwks(issuer.iss.as_str(), issuer.jwks.as_bytes());
         let keys = message.issuer.as_ref().map(keys).transpose()?;
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let update = parts.take(message).map_err(|refusal| invalid(&refusal.what))?;
-        // What has ended is known before keys are that would let it in.
-        if let Some(update) = update {
-            self.verifier.take(&update, message.said_at).map_err(|error| invalid(&error.to_string()))?;
+        if keys.is_some() {
+            parts.keys = keys;
         }
-        if let Some(keys) = keys {
+        let update = parts.update.take(message).map_err(|refusal| invalid(&refusal.what))?;
+        let Some(update) = update else { return Ok(()) };
+        self.verifier.take(&update, message.said_at).map_err(|error| invalid(&error.to_string()))?;
+        if let Some(keys) = parts.keys.take() {
             self.verifier.set_keys(keys);
         }
         Ok(())

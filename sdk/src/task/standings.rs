@@ -81,7 +81,8 @@ impl Standings {
             self.heard = Some(now);
         }
         self.said_at = said_at;
-        self.forget(now.wall);
+        // Neither clock alone: this one may have jumped ahead, and tokens are judged by it once it is back.
+        self.forget(if said_at == 0 { now.wall } else { now.wall.min(Timestamp::from_unix_s(said_at / 1000)) });
         Ok(())
     }
 

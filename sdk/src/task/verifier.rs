@@ -25,7 +25,7 @@ pub enum WhenStale {
     /// Refuse them all: whoever revoked something has a right to be heard.
     #[default]
     FailClosed,
-    /// Take them until they expire, unless their task is known to have ended.
+    /// Take them until they expire, unless their task is known to have ended. Before anything was heard at all, refuse them.
     OpenUntilExpiry,
 }
 
@@ -160,6 +160,8 @@ impl TaskVerifier {
             Standing::Ended => 2,
         });
         match worst.unwrap_or(Standing::Unknown) {
+            // Whoever has never heard anything does not know what has ended.
+            Standing::Open if standings.place().is_none() => Standing::Unknown,
             Standing::Open if self.when_stale == WhenStale::FailClosed && !standings.is_fresh(&self.clock) => {
                 Standing::Unknown
             }

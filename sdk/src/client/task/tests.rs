@@ -253,6 +253,14 @@ async fn a_task_that_is_dropped_is_completed_and_a_detached_one_lives_on() {
 }
 
 #[tokio::test]
+async fn a_task_that_is_dropped_on_a_thread_without_a_runtime_is_completed() {
+    let world = World::new();
+    let (task, _watch) = world.task(world.token(&world.instance(), 300)).await;
+    std::thread::spawn(move || drop(task)).join().unwrap();
+    world.agent.seen(|seen| *seen == Seen::Complete(serial(1).to_string(), false)).await;
+}
+
+#[tokio::test]
 async fn neither_token_nor_key_shows_in_debug() {
     let world = World::new();
     let of = world.instance();

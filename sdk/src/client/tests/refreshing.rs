@@ -93,6 +93,7 @@ async fn a_server_that_refuses_every_token_cannot_make_a_client_fetch_without_en
     assert!((4..=10).contains(&fetched), "{fetched} in a minute");
     // A server that takes one is trusted again.
     tokens.accepted(&held);
+    sleep(Duration::from_secs(5)).await;
     assert!(tokens.after(&held).await.is_some());
 }
 
@@ -142,4 +143,68 @@ async fn a_refresh_that_fails_leaves_the_token_in_use_and_is_tried_again_ever_mo
     endpoint.failing.store(0, Ordering::Relaxed);
     sleep(Duration::from_secs(61)).await;
     assert!(tokens.present().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_without_a_token_do_not_fetch_more_often_than_the_pauses_allow() {
+    let endpoint = Endpoint::new(300);
+    endpoint.failing.store(u32::MAX, Ordering::Relaxed);
+    let tokens = endpoint.refreshing();
+    let until = endpoint.clock.now_ms() + 60_000;
+    while endpoint.clock.now_ms() < until {
+        assert_eq!(tokens.present().await.unwrap_err().reason, Reason::Unavailable);
+        sleep(Duration::from_millis(10)).await;
+    }
+    let fetched = endpoint.count().await;
+    assert!((4..=10).contains(&fetched), "{fetched} in a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_route_that_always_refuses_does_not_make_a_client_fetch_at_each_call() {
+    let endpoint = Endpoint::new(3600);
+    let tokens = endpoint.refreshing();
+    let first = tokens.present().await.unwrap();
+    let until = endpoint.clock.now_ms() + 60_000;
+    while endpoint.clock.now_ms() < until {
+        let held = tokens.present().await.unwrap();
+        tokens.accepted(&held);
+        tokens.after(&held).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+    let fetched = endpoint.count().await;
+    assert!((4..=14).contains(&fetched), "{fetched} in a minute");
+    // Nor does it help that some service still takes the first one.
+    let before = endpoint.count().await;
+    let held = loop {
+        let held = tokens.present().await.unwrap();
+        match tokens.after(&held).await {
+            Some(other) => break other,
+            None => sleep(Duration::from_millis(100)).await,
+        }
+    };
+    tokens.accepted(&first);
+    assert!(tokens.after(&held).await.is_none());
+    assert_eq!(endpoint.count().await, before + 1);
+}
+
+/// An endpoint that does not answer once.
+struct Silent(AtomicU32, Endpoint);
+
+impl Fetch for Silent {
+    async fn fetch(&self) -> Result<BearerToken, Refusal> {
+        if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            std::future::pending::<()>().await;
+        }
+        self.1.fetch().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_does_not_answer_is_given_up_after_thirty_seconds_and_asked_again() {
+    let endpoint = Endpoint::new(300);
+    let tokens = Refreshing::start(Silent(AtomicU32::new(0), endpoint.clone()), &endpoint.clock);
+    let answer = tokio::time::timeout(Duration::from_secs(31), tokens.present()).await.expect("within 31 s");
+    assert_eq!(answer.unwrap_err().reason, Reason::Unavailable);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(tokens.present().await.unwrap().expose_token(), "token-1");
 }

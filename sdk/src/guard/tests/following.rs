@@ -1,10 +1,11 @@
 use tonic::Status;
 
 use super::*;
-use crate::client::Phase;
+use crate::client::{Phase, Subscriber as _};
+use crate::guard::feed::Feed;
 use crate::reason::Reason;
-use crate::task::Standing;
-use crate::x509::fixture::NOW;
+use crate::task::{Standing, WhenStale};
+use crate::x509::fixture::{Domain, NOW, leaf};
 
 fn standing(guard: &Guard, task: i64) -> Standing {
     guard.0.feed.verifier().standing_of(serial(task))
@@ -128,4 +129,21 @@ async fn an_unknown_key_opens_the_feed_anew_at_most_every_thirty_seconds() {
     agent.fed(2).await;
     again.send(Ok(whole(&authority, 0))).unwrap();
     until(&guard, |status| status.phase == Phase::Live).await;
+}
+
+#[test]
+fn what_has_ended_is_refused_at_every_moment_of_a_snapshot_of_several_messages() {
+    let (authority, domain) = (Authority::new(), Domain::new());
+    let (clock, _hand) = Clock::manual(NOW);
+    let peer = domain.verdict_as(leaf("spiffe://td/a"), crate::x509::Usage::Client).unwrap();
+    let claims = crate::task::fixture::claims(&"spiffe://td/a".parse().unwrap(), peer.certificate(), 1, clock.now());
+    let token = authority.token(&claims);
+    let verifier = TaskVerifier::new(AUDIENCE, &clock).when_stale(WhenStale::OpenUntilExpiry);
+    let feed = Feed::new(verifier);
+    let decided = || feed.verifier().decide(&token, Shown::Peer(&peer)).verdict.map(drop);
+    let first = wire::Revocations { more: true, events: ended(2, 1).events, ..whole(&authority, 1) };
+    feed.take(first).unwrap();
+    assert_eq!(decided(), Err(TaskTokenError::StandingUnknown));
+    feed.take(wire::Revocations { whole: true, ..ended(1, 1) }).unwrap();
+    assert_eq!(decided(), Err(TaskTokenError::Ended));
 }

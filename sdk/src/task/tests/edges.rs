@@ -105,17 +105,17 @@ fn a_task_that_was_suspended_and_ended_is_forgotten_as_a_whole() {
     let mut standings = Standings::default();
     let event = |state, forget_at| TaskEvent { task: serial(1), state, forget_at };
     let update = |n, events: Vec<TaskEvent>| Update { whole: n == 1, at: Revision { epoch: 1, n }, events };
-    standings.take(&update(1, vec![event(TaskState::Suspended, None)]), 1, &clock).unwrap();
+    standings.take(&update(1, vec![event(TaskState::Suspended, None)]), clock.now_ms(), &clock).unwrap();
     let until = NOW.saturating_add(crate::time::Ttl::from_s(60));
-    standings.take(&update(2, vec![event(TaskState::Completed, Some(until))]), 2, &clock).unwrap();
+    standings.take(&update(2, vec![event(TaskState::Completed, Some(until))]), clock.now_ms(), &clock).unwrap();
     assert_eq!((standings.of(serial(1)), standings.is_empty()), (Standing::Ended, false));
     // Half a minute later, for clocks that differ.
     hand.advance(std::time::Duration::from_secs(91));
-    standings.take(&update(2, Vec::new()), 3, &clock).unwrap();
+    standings.take(&update(2, Vec::new()), clock.now_ms(), &clock).unwrap();
     assert_eq!((standings.of(serial(1)), standings.is_empty()), (Standing::Open, true));
     // What ended twice is forgotten at the later of the two times.
     let later = until.saturating_add(crate::time::Ttl::from_s(600));
-    standings.take(&update(3, vec![event(TaskState::Completed, Some(later))]), 4, &clock).unwrap();
-    standings.take(&update(4, vec![event(TaskState::Completed, Some(until))]), 5, &clock).unwrap();
+    standings.take(&update(3, vec![event(TaskState::Completed, Some(later))]), clock.now_ms(), &clock).unwrap();
+    standings.take(&update(4, vec![event(TaskState::Completed, Some(until))]), clock.now_ms(), &clock).unwrap();
     assert_eq!(standings.of(serial(1)), Standing::Ended);
 }

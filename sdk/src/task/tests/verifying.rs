@@ -180,6 +180,30 @@ fn what_has_ended_is_forgotten_only_when_nothing_of_it_can_be_valid() {
 }
 
 #[test]
+fn before_anything_was_heard_no_token_is_taken_whatever_holds_later() {
+    let world = World::new();
+    let (verifier, token) = (world.verifier().when_stale(WhenStale::OpenUntilExpiry), world.token(1));
+    assert_eq!(world.verdict(&verifier, &token), Err(TaskTokenError::StandingUnknown));
+    verifier.take(&whole(1, 0, vec![]), 0).unwrap();
+    assert_eq!(world.verdict(&verifier, &token), Ok(()));
+}
+
+#[test]
+fn a_wall_clock_that_jumps_ahead_and_back_makes_no_dead_token_live() {
+    let world = World::new();
+    let (verifier, token) = (world.verifier(), world.token(1));
+    let said_at = NOW.unix_s() * 1000;
+    let ended =
+        TaskEvent { forget_at: Some(Timestamp::from_unix_s(NOW.unix_s() + 300)), ..event(1, TaskState::Completed) };
+    verifier.take(&whole(1, 1, vec![ended]), said_at).unwrap();
+    world.hand.set_wall(Timestamp::from_unix_s(NOW.unix_s() + 100_000));
+    verifier.take(&news(1, 1, vec![]), said_at + 5_000).unwrap();
+    world.hand.set_wall(NOW);
+    verifier.take(&news(1, 1, vec![]), said_at + 10_000).unwrap();
+    assert_eq!(world.verdict(&verifier, &token), Err(TaskTokenError::Ended));
+}
+
+#[test]
 fn a_remembered_token_is_judged_anew_at_each_sight() {
     let world = World::new();
     let (verifier, token) = (world.verifier().when_stale(WhenStale::OpenUntilExpiry), world.token(1));
