@@ -239,3 +239,18 @@ fn a_suspended_task_has_no_token_and_goes_on_with_it_when_it_is_resumed() {
     eventually("the watcher ends with it", 20, || (!watching.is_running()).then_some(()));
     assert_eq!(refused(&rig, &verify), (77, "task_ended".to_owned()));
 }
+
+#[test]
+fn a_task_whose_files_cannot_be_written_is_taken_back() {
+    let rig = rig(&[]);
+    begun(&rig, &[]);
+    let occupied = rig.dir().join("occupied");
+    std::fs::write(&occupied, "").unwrap();
+    let before = run(&rig, &["task", "list"]).stdout;
+    let planner = id(&rig, "planner");
+    let args = ["task", "begin", "--purpose", "a report", "--audience", FILES, "--spiffe-id", &planner];
+    let write = ["--write", occupied.to_str().unwrap()];
+    let output = run(&rig, &[&args[..], &write[..]].concat());
+    assert!(!output.status.success() && text(&output.stderr).contains("occupied"), "{}", text(&output.stderr));
+    assert_eq!(text(&run(&rig, &["task", "list"]).stdout), text(&before));
+}

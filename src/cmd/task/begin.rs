@@ -90,7 +90,7 @@ impl Begin {
         };
         let answer = self.asked.endpoint.tasks().await?.begin(request).await;
         let answer = answer.map_err(|status| Failure::status("the task was not begun", &status))?;
-        self.asked.show(answer.into_inner(), out)
+        self.asked.show(answer.into_inner(), out).await
     }
 }
 
@@ -108,7 +108,7 @@ impl Delegate {
         };
         let answer = self.asked.endpoint.tasks().await?.delegate(request).await;
         let answer = answer.map_err(|status| Failure::status("the task was not delegated", &status))?;
-        self.asked.show(answer.into_inner(), out)
+        self.asked.show(answer.into_inner(), out).await
     }
 }
 
@@ -126,18 +126,36 @@ impl Asked {
         self.spiffe_id.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 
-    fn show(&self, answer: wire::BeginResponse, out: Out) -> Result<(), Failure> {
+    async fn show(&self, answer: wire::BeginResponse, out: Out) -> Result<(), Failure> {
         let (Some(task), Some(token)) = (answer.task, answer.token) else {
             return Err(Failure::bug("the task was begun and not shown", "the node agent's answer lacks a part"));
+        };
+        let written = match self.target.write(&token) {
+            Ok(written) => written,
+            Err(failure) => return Err(self.taken_back(&task.id, failure).await),
         };
         let begun = Begun {
             task: TaskShown::of(&task),
             expires_at: time(token.expires_at),
             granted: granted(&task.grant),
-            written: self.target.write(&token)?,
+            written,
             token: token.token,
         };
         Ok(out.show(&begun)?)
+    }
+
+    /// Nobody would know of a task whose files could not be written.
+    async fn taken_back(&self, id: &str, mut failure: Failure) -> Failure {
+        let request = wire::CompleteRequest { id: id.to_owned(), failed: true };
+        let ended = match self.endpoint.tasks().await {
+            Ok(mut tasks) => tasks.complete(request).await.map_err(|status| status.message().to_owned()),
+            Err(failure) => Err(failure.why),
+        };
+        if let Err(why) = ended {
+            failure.remedy =
+                format!("{}; and complete the task {id}, which could not be taken back: {why}", failure.remedy);
+        }
+        failure
     }
 }
 
