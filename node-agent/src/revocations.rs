@@ -235,3 +235,34 @@ impl Held {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mayfly_proto::task::TaskEvent;
+    use mayfly_sdk::Serial;
+
+    use super::*;
+
+    #[test]
+    fn what_was_revoked_is_forgotten_by_the_issuers_clock_whatever_this_one_says() {
+        let start_s = 1_760_000_000;
+        let (clock, hand) = Clock::manual(Timestamp::from_unix_s(start_s));
+        let held = Held {
+            audience: "https://files.example.org/".into(),
+            service: Mutex::default(),
+            known: Mutex::default(),
+            beat: watch::Sender::new(0),
+        };
+        let task = Serial::generate(start_s * 1000).unwrap().to_string();
+        let ended = TaskEvent { task, state: "revoked".to_owned(), forget_at: start_s + 300 };
+        let whole = Message { whole: true, epoch: 1, n: 1, said_at: start_s * 1000, ..Message::default() };
+        let beat = |after_s: i64| Message { whole: false, said_at: (start_s + after_s) * 1000, ..whole.clone() };
+        let mut parts = UpdateParts::default();
+        held.take(Message { events: vec![ended], ..whole.clone() }, &mut parts, &clock).unwrap();
+        hand.set_wall(Timestamp::from_unix_s(start_s + 100_000));
+        held.take(beat(5), &mut parts, &clock).unwrap();
+        assert!(!held.known.lock().feed.is_empty());
+        held.take(beat(301), &mut parts, &clock).unwrap();
+        assert!(held.known.lock().feed.is_empty());
+    }
+}
