@@ -10,6 +10,7 @@
 //!
 //! SQL is written so that PostgreSQL takes the same text; only `migrations/` and `connection` name an engine.
 
+mod assertions;
 mod bundles;
 mod change;
 mod changes;
@@ -40,6 +41,7 @@ use parking_lot::Mutex;
 use tokio::sync::{MappedMutexGuard, MutexGuard, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+pub use assertions::{AssertionBinding, BindAssertion};
 pub use bundles::{BundleRow, PutBundle};
 pub use change::{Change, Committed, Op};
 pub use changes::{ChangeRow, ChangedKind, History};
@@ -242,6 +244,14 @@ impl Store {
     /// The disk's.
     pub async fn redeem_token(&self, redeem: RedeemToken) -> Result<Redemption, StoreError> {
         self.work(redeem).await
+    }
+
+    /// Binds the JWT-SVID of a client to the key that came with it, if it is bound to none yet.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn bind_assertion(&self, bind: BindAssertion) -> Result<AssertionBinding, StoreError> {
+        self.work(bind).await
     }
 
     /// Begins a task. `then` is called with the outcome once it is durable, in the order of the commits and before whoever

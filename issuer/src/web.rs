@@ -19,7 +19,9 @@ mod discovery;
 mod document;
 mod logout;
 mod oauth;
+mod receive;
 mod serve;
+mod shares;
 mod status;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -35,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text, logout::Logouts, oauth::OAuth,
-    status::StatusLists,
+    shares::Shares, status::StatusLists,
 };
 use crate::{
     config::{Config, Profile},
@@ -73,6 +75,7 @@ pub struct Web {
     incoming: Option<Incoming>,
     site: Arc<Site>,
     workloads: Option<Incoming>,
+    shares: Shares,
     oauth: Arc<OAuth>,
     files: Option<Files>,
 }
@@ -185,6 +188,7 @@ impl Web {
             metrics: Arc::clone(&metrics),
         };
         let oauth = OAuth::new(minter, metrics, stop.clone(), url.filter(|_| address.is_some()));
-        Ok(Some(Self { incoming, site: Arc::new(site), workloads, oauth, files }))
+        let shares = Shares::of(config.web.connections);
+        Ok(Some(Self { incoming, site: Arc::new(site), workloads, shares, oauth, files }))
     }
 }

@@ -6,7 +6,8 @@
 //!            └──thumbprint──> what the token is bound to (`cnf.jkt`)
 //! ```
 //!
-//! A proof is for one request, lives for a minute, and is good once.
+//! A proof is for one request, lives for a minute, and is good once. It is used up only once the token beside it is believed too: anybody can
+//! make a key and proofs by it, and would otherwise fill the memory of those that were used.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -43,6 +44,23 @@ pub struct DpopVerifier {
     used: SingleUse,
 }
 
+/// A proof that holds, and is still to be used up.
+#[derive(Debug)]
+#[must_use = "a proof that is not used up can be shown again"]
+pub struct HeldProof {
+    key: PublicKey,
+    id: String,
+    until: Timestamp,
+}
+
+impl HeldProof {
+    /// The SHA-256 thumbprint (RFC 7638) of the key.
+    #[must_use]
+    pub fn thumbprint(&self) -> [u8; 32] {
+        jwk::thumbprint_sha256(&self.key)
+    }
+}
+
 /// The request that a proof is to be for.
 #[derive(Debug, Clone, Copy)]
 pub struct DpopRequest<'a> {
@@ -61,11 +79,11 @@ impl DpopVerifier {
         Self { clock: clock.clone(), used: SingleUse::new(most) }
     }
 
-    /// The SHA-256 thumbprint (RFC 7638) of the key that a proof for this request shows.
+    /// Whether a proof is for this request. Whoever then believes the token beside it [uses it up](Self::use_up).
     ///
     /// # Errors
     /// A [`ProofError`] for the first check of RFC 9449 4.3 that does not hold.
-    pub fn verify(&self, proof: &str, request: &DpopRequest<'_>) -> Result<[u8; 32], ProofError> {
+    pub fn verify(&self, proof: &str, request: &DpopRequest<'_>) -> Result<HeldProof, ProofError> {
         let now = self.clock.now();
         let (key, claims) = authentic(proof)?;
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
@@ -81,9 +99,16 @@ impl DpopVerifier {
             return Err(ProofError::WrongToken);
         }
         let id = text("jti").filter(|id| ID_CHARS.contains(&id.len())).ok_or(ProofError::BadId)?;
-        // Last: a proof that is refused is not used up.
-        self.used.note(&key, id, until, now)?;
-        Ok(jwk::thumbprint_sha256(&key))
+        Ok(HeldProof { id: id.to_owned(), key, until })
+    }
+
+    /// Uses a proof up: of any number of calls with one proof, one succeeds.
+    ///
+    /// # Errors
+    /// [`ProofError::Used`], [`ProofError::TooManyInUse`].
+    pub fn use_up(&self, proof: HeldProof) -> Result<(), ProofError> {
+        let HeldProof { key, id, until } = proof;
+        self.used.note(&key, &id, until, self.clock.now())
     }
 }
 
@@ -168,7 +193,9 @@ mod tests {
 
         fn verify(&self, proof: &str, token: Option<&str>) -> Result<[u8; 32], ProofError> {
             let target = URL.parse().unwrap();
-            self.verifier.verify(proof, &DpopRequest { method: "POST", target: &target, token })
+            let proof = self.verifier.verify(proof, &DpopRequest { method: "POST", target: &target, token })?;
+            let thumbprint = proof.thumbprint();
+            self.verifier.use_up(proof).map(|()| thumbprint)
         }
     }
 
@@ -249,6 +276,12 @@ mod tests {
             claims["jti"] = json!(id);
             signed(&world.key, &world.header(), &claims)
         };
+        // What is only looked at is not remembered: anybody can make proofs.
+        let target = URL.parse().unwrap();
+        for id in ["looked-at-1", "looked-at-2"] {
+            let call = DpopRequest { method: "POST", target: &target, token: None };
+            world.verifier.verify(&proof(id), &call).map(drop).unwrap();
+        }
         world.verify(&proof("first-proof"), None).unwrap();
         assert_eq!(world.verify(&proof("second-proof"), None), Err(ProofError::TooManyInUse));
     }

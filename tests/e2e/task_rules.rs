@@ -23,6 +23,7 @@ fn entries(rig: &Rig) -> String {
     [
         rig.entry("planner", "") + &task(details),
         rig.entry("reader", "") + &task(""),
+        rig.entry("brief", "") + &task("      deadline: 1m\n"),
         rig.entry("plain", ""),
         rig.entry("files", "") + &format!("    serves: [\"{FILES}\"]\n"),
     ]
@@ -276,6 +277,20 @@ fn a_tree_is_handed_on_narrower_each_time_and_ends_as_one() {
         let ledger = String::from_utf8(rig.run(&["--output", "json", "ledger", "tail"]).stdout).unwrap();
         let completed = ledger.lines().filter(|line| line.contains("\"task_completed\"")).count();
         assert_eq!(completed, 3, "{ledger}");
+    });
+}
+
+/// What is begun below a task ends with it, and no later than its own entry lets it last, whether or not that is asked for.
+#[test]
+fn a_part_of_a_task_lasts_no_longer_than_its_own_entry_allows() {
+    let rig = rig(&[]);
+    on_runtime(async {
+        let mut node = Node::of(&rig, "a").await;
+        let (planner, brief) = (node.holder("planner", 1).await, node.holder("brief", 2).await);
+        let root = node.begin(&planner, reading()).await.unwrap();
+        let part = node.delegate(&root, &brief, reading()).await.unwrap();
+        let [above, below] = [&root, &part].map(|task| task.task.as_ref().unwrap().deadline);
+        assert!(above - below >= 500, "{above} {below}");
     });
 }
 

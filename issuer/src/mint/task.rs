@@ -46,6 +46,8 @@ pub struct BeginTask {
     pub may_act: Option<Vec<String>>,
     /// Whether it outlives its instance.
     pub detached: bool,
+    /// Whether its node asks for it; otherwise the node is told of it, so that the task ends with its process.
+    pub by_node: bool,
     /// The token of the task above, where there is one.
     pub parent_token: Option<String>,
     /// The token of the user on whose behalf it is, where there is one.
@@ -171,7 +173,7 @@ impl Minter {
         let decision = account.clone().granted(&task);
         let make = |record| {
             let record = Record { policy: Some(policy), ..record };
-            self.tasks.begin(task, decision, vec![begun, record])
+            self.tasks.begin(task, request.wanted.by_node, decision, vec![begun, record])
         };
         match signed.record_with(make).await {
             Ok((task, recorded)) => Ok(Begun {
@@ -238,6 +240,9 @@ impl Minter {
         let unknown = || Refusal::new(Reason::TaskUnknown, format!("no open task {id} of this instance is known"));
         let held = self.tasks.get(id).filter(|held| held.task.node == node.spiffe_id).ok_or_else(unknown)?;
         let mut account = Account::of_renewal(&caller, &request, id);
+        if let Err(refusal) = self.tasks.admit_further(&node.spiffe_id, request.instance) {
+            return Err(self.refuse(account, refusal).await);
+        }
         let decided = self.decide_renewal(&caller, &request, &held, &mut account);
         let holder = match decided {
             Ok(holder) => holder,
@@ -268,6 +273,10 @@ impl Minter {
         let holder = self.holder(caller, request, &request.wanted.svid, account)?;
         if held.task.holder() != Some(&holder.actor) || held.task.entry != holder.consent.entry.uid {
             return Err(Refusal::new(Reason::TaskUnknown, format!("no open task {id} of this instance is known")));
+        }
+        if held.task.bound_to_key != matches!(holder.binding, Binding::Key(_)) {
+            let what = "the tokens of this task are bound as it was begun: to a certificate, or to the key of a proof";
+            return Err(Refusal::new(Reason::TaskTokenNotBound, what));
         }
         // The entry may have been changed since: what it no longer allows is not renewed.
         allowed::grant(&holder.consent.entry, &held.task.grant)?;
@@ -357,6 +366,7 @@ impl Minter {
             hop: 0,
             max_hops: 0,
             detached: wish.detached,
+            bound_to_key: matches!(holder.binding, Binding::Key(_)),
             // Once it is decided.
             evidence: [0; 32],
             // Where nobody is named by a URL, nobody fetches lists.
@@ -386,13 +396,13 @@ impl Minter {
         account.is_below(claims.task.id);
         let gone = || Refusal::new(Reason::ParentNotOpen, "the task above has ended");
         let parent = self.tasks.get(claims.task.id).ok_or_else(gone)?;
-        let deadline = match wish.deadline {
-            // How long a task may last at all is the entry's to say; the rest is up to the task above.
-            Some(asked) => {
-                let bounds = allowed::bounds(&holder.consent.entry, Some(asked), None, self.tasks.limits())?;
-                task.begun_at.saturating_add(bounds.deadline)
-            }
-            None => parent.task.deadline,
+        // How long a task may last at all is the entry's to say; the rest is up to the task above.
+        let (entry, limits) = (&holder.consent.entry, self.tasks.limits());
+        let deadline = if wish.deadline.is_some() {
+            task.begun_at.saturating_add(allowed::bounds(entry, wish.deadline, None, limits)?.deadline)
+        } else {
+            let longest = allowed::longest(allowed::part(entry)?, limits);
+            parent.task.deadline.min(task.begun_at.saturating_add(longest))
         };
         let wanted = Wish { grant: &task.grant, deadline, max_hops: wish.max_hops, caller: &holder.actor };
         let link = attenuate(&parent.as_parent(), &wanted, task.begun_at)?;

@@ -20,6 +20,14 @@ const REFRESH: Duration = Duration::from_mins(5);
 /// How often they are fetched for a key id that is not known, at the most.
 const UNKNOWN_ID: Duration = Duration::from_secs(30);
 
+/// That keys were asked for.
+#[derive(Debug)]
+struct Asked {
+    /// On the monotonic clock.
+    at: Duration,
+    outcome: Result<(), String>,
+}
+
 /// One identity provider.
 #[derive(Debug)]
 pub(crate) struct Provider {
@@ -31,8 +39,8 @@ pub(crate) struct Provider {
     token_life: Ttl,
     source: KeySource,
     keys: ArcSwap<ProviderKeys>,
-    /// When keys were last asked for, on the monotonic clock. Held while they are.
-    asked: Mutex<Option<Duration>>,
+    /// How keys were last asked for. Held while they are.
+    asked: Mutex<Option<Asked>>,
     clock: Clock,
 }
 
@@ -93,12 +101,15 @@ impl Provider {
             return Err(self.unavailable("its keys are being fetched at this moment"));
         };
         let now = self.clock.monotonic();
-        let is_recent = asked.is_some_and(|asked| now.saturating_sub(asked) < UNKNOWN_ID);
-        let outcome = if is_recent {
-            Ok(())
-        } else {
-            *asked = Some(now);
-            self.refresh().await
+        let outcome = match &*asked {
+            Some(asked) if now.saturating_sub(asked.at) < UNKNOWN_ID => asked.outcome.clone(),
+            _ => {
+                // Whoever is cut off while asking has asked.
+                *asked = Some(Asked { at: now, outcome: Err("nobody waited for them".to_owned()) });
+                let outcome = self.refresh().await;
+                *asked = Some(Asked { at: now, outcome: outcome.clone() });
+                outcome
+            }
         };
         drop(asked);
         match (self.keys.load().get(id), outcome) {
@@ -117,9 +128,8 @@ impl Provider {
         loop {
             let fetched = async {
                 let mut asked = self.asked.lock().await;
-                *asked = Some(self.clock.monotonic());
-                // What went wrong was logged.
-                self.refresh().await.ok();
+                let at = self.clock.monotonic();
+                *asked = Some(Asked { at, outcome: self.refresh().await });
             };
             if stop.run_until_cancelled(fetched).await.is_none() {
                 return;

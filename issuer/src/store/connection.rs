@@ -21,7 +21,7 @@ pub(super) type Connection = sqlx::SqliteConnection;
 pub(super) type Row = sqlx::sqlite::SqliteRow;
 
 /// The schema that this build writes.
-const SCHEMA: i64 = 5;
+const SCHEMA: i64 = 6;
 const FILE: &str = "store.db";
 const LOCK_FILE: &str = "store.lock";
 const PAGE_BYTES: u64 = 4096;
@@ -167,6 +167,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
         step(3, "tasks", include_str!("../../migrations/0003_tasks.sql")),
         step(4, "policies", include_str!("../../migrations/0004_policies.sql")),
         step(5, "users", include_str!("../../migrations/0005_users.sql")),
+        step(6, "client assertions", include_str!("../../migrations/0006_client_assertions.sql")),
     ];
     Migrator::with_migrations(steps).run(connection).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),

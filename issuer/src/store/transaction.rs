@@ -25,6 +25,8 @@ pub(super) trait Work: Send + 'static {
 pub(super) struct Tx<'a> {
     /// Inside `BEGIN`.
     pub(super) connection: &'a mut Connection,
+    /// Whether it is one request's and nobody else's: undoing that request is undoing everything.
+    pub(super) alone: bool,
     /// Whose store.
     pub(super) trust_domain: &'a str,
     /// The time of this transaction.
@@ -73,24 +75,39 @@ impl Tx<'_> {
 
     /// Begins what can be undone alone.
     pub(super) async fn mark(&mut self) -> Result<Mark, StoreError> {
-        sqlx::query("SAVEPOINT request").execute(&mut *self.connection).await?;
+        if !self.alone {
+            sqlx::query("SAVEPOINT request").execute(&mut *self.connection).await?;
+        }
         Ok(Mark { head: self.head, parts: self.parts.len() })
     }
 
     /// Keeps what was done since the mark.
     pub(super) async fn keep(&mut self) -> Result<(), StoreError> {
-        sqlx::query("RELEASE SAVEPOINT request").execute(&mut *self.connection).await?;
+        if !self.alone {
+            sqlx::query("RELEASE SAVEPOINT request").execute(&mut *self.connection).await?;
+        }
         Ok(())
     }
 
     /// Undoes what was done since the mark.
     pub(super) async fn undo(&mut self, mark: Mark) -> Result<(), StoreError> {
-        sqlx::query("ROLLBACK TO SAVEPOINT request").execute(&mut *self.connection).await?;
-        self.keep().await?;
+        if self.alone {
+            sqlx::query("ROLLBACK").execute(&mut *self.connection).await?;
+            begin(self.connection).await?;
+        } else {
+            sqlx::query("ROLLBACK TO SAVEPOINT request").execute(&mut *self.connection).await?;
+            self.keep().await?;
+        }
         self.head = mark.head;
         self.parts.truncate(mark.parts);
         Ok(())
     }
+}
+
+/// Begins a transaction that writes.
+pub(super) async fn begin(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query("BEGIN IMMEDIATE").execute(connection).await?;
+    Ok(())
 }
 
 impl Head {

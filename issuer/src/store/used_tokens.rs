@@ -2,9 +2,9 @@
 
 use mayfly_sdk::Timestamp;
 
+use super::StoreError;
 use super::row::unsigned;
 use super::transaction::{Tx, Work};
-use super::{Store, StoreError};
 use crate::ledger::{Digest, Record};
 
 /// The most tokens that are remembered at a time. A token lives for an hour, as a rule: this is 55 a second.
@@ -39,23 +39,6 @@ pub enum Redemption {
     UsedBefore,
     /// As many tokens are remembered as there may be; nothing is recorded.
     Full,
-}
-
-impl Store {
-    /// Whether a token was used up.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub async fn is_used(&self, sha256: Digest) -> Result<bool, StoreError> {
-        let mut reader = self.reader().await?;
-        let found: Option<i64> =
-            sqlx::query_scalar("SELECT 1 FROM used_tokens WHERE trust_domain = $1 AND token_sha256 = $2")
-                .bind(self.trust_domain().as_str())
-                .bind(sha256.to_vec())
-                .fetch_optional(&mut *reader)
-                .await?;
-        Ok(found.is_some())
-    }
 }
 
 impl Work for RedeemToken {

@@ -17,7 +17,8 @@ use super::used_tokens::use_up;
 use super::{Redemption, StoreError, UsedToken, silences};
 use crate::ledger::Record;
 
-/// For how long it is remembered who has logged out: longer than any token is accepted, and the clock may be set back.
+/// For how long it is remembered who has logged out: longer than any token is accepted (`OLDEST` in `users/subject.rs`), and the clock
+/// may be set back.
 const REMEMBERED: Ttl = Ttl::from_s(2 * 86_400);
 
 /// The user's token that a task was begun on, as it matters afterwards.
@@ -114,7 +115,8 @@ impl Work for LogOut {
 
     async fn run(self, tx: &mut Tx<'_>) -> Result<LoggedOut, StoreError> {
         let token = use_up(tx, &self.token).await?;
-        if token != Redemption::Redeemed {
+        // Where no more tokens can be remembered, a logout still counts: saying it twice changes nothing.
+        if token == Redemption::UsedBefore {
             return Ok(LoggedOut { token, moved: Vec::new() });
         }
         forget(tx).await?;

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{Connection, Lock, Options, close, connect_writer};
 use super::ledger::insert_batch;
-use super::transaction::{Head, Job, Settled, Tx, tell};
+use super::transaction::{Head, Job, Settled, Tx, begin, tell};
 use super::{StoreError, changes};
 use crate::ledger::Encoded;
 
@@ -157,10 +157,11 @@ impl Writer {
             let written = write_parts(connection, trust_domain, self.head, parts).await;
             return (Vec::new(), written.map(|head| self.advance(head)));
         }
-        if let Err(error) = sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await {
+        if let Err(error) = begin(connection).await {
             return refused(jobs, error.into());
         }
-        let mut tx = Tx { connection, trust_domain, now: self.clock.now(), head: self.head, parts };
+        let alone = jobs.len() == 1 && parts.is_empty();
+        let mut tx = Tx { connection, alone, trust_domain, now: self.clock.now(), head: self.head, parts };
         let (settled, done) = run_all(&mut tx, jobs).await;
         let Tx { connection, head, parts, .. } = tx;
         let finished = match done {

@@ -77,6 +77,11 @@ pub(crate) fn subject(entry: &Entry, subject: &Subject) -> Result<(), Refusal> {
     }
 }
 
+/// How long a task under an entry may last at all.
+pub(crate) fn longest(part: &TaskGrant, limits: &Limits) -> Ttl {
+    part.deadline.unwrap_or(limits.longest_deadline).min(limits.longest_deadline)
+}
+
 /// The lifetime that a task begun under an entry gets, and how deep it may be delegated.
 ///
 /// # Errors
@@ -90,7 +95,7 @@ pub(crate) fn bounds(
     let part = part(entry)?;
     let beyond =
         |what: String| Refusal::new(Reason::TaskExceedsEntry, format!("the entry {} allows {what}", entry.name()));
-    let longest = part.deadline.unwrap_or(limits.longest_deadline).min(limits.longest_deadline);
+    let longest = longest(part, limits);
     let deadline = deadline.unwrap_or(limits.deadline.min(longest));
     if deadline > longest {
         return Err(beyond(format!("a task to last {longest} at most, not {deadline}")));

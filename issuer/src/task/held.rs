@@ -52,6 +52,8 @@ pub struct Task {
     pub max_hops: u8,
     /// Whether it outlives its instance.
     pub detached: bool,
+    /// Whether its tokens are bound to the key of a proof, and not to a certificate. As it was begun, so it stays.
+    pub bound_to_key: bool,
     /// The digest of the evidence that it was begun on.
     pub evidence: [u8; 32],
     /// Where status lists say how it stands, if they do.
@@ -93,6 +95,8 @@ struct Document {
     max_hops: u8,
     #[serde(default)]
     detached: bool,
+    #[serde(default)]
+    bound_to_key: bool,
     evidence: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<u64>,
@@ -137,6 +141,7 @@ impl Task {
             hop: self.hop,
             max_hops: self.max_hops,
             detached: self.detached,
+            bound_to_key: self.bound_to_key,
             evidence: hex::encode(self.evidence),
             status: self.status,
             parent_digest: self.parent_digest.map(hex::encode),
@@ -221,6 +226,7 @@ impl TryFrom<TaskRow> for Held {
             hop: document.hop,
             max_hops: document.max_hops,
             detached: document.detached,
+            bound_to_key: document.bound_to_key,
             evidence: digest(document.evidence)?,
             status: document.status,
             node: row.node,

@@ -71,13 +71,19 @@ impl Statuses {
         }
     }
 
+    /// How often a list has changed; `None` where no task has an index in it.
+    pub(super) fn version(&self, list: u64) -> Option<u64> {
+        list.checked_mul(PER_LIST).filter(|first| *first < self.next)?;
+        Some(self.changes.get(&list).copied().unwrap_or_default())
+    }
+
     /// A list; `None` where no task has an index in it.
     pub(super) fn list(&self, list: u64) -> Option<StatusListed> {
-        let first = list.checked_mul(PER_LIST).filter(|first| *first < self.next)?;
+        let version = self.version(list)?;
+        let first = list.checked_mul(PER_LIST)?;
         let within = self.refused.range(first..first.saturating_add(PER_LIST));
         let place =
             |(index, refused): (&u64, &Refused)| Some((usize::try_from(index - first).ok()?, refused.suspended));
-        let version = self.changes.get(&list).copied().unwrap_or_default();
         Some(StatusListed { version, refused: within.filter_map(place).collect() })
     }
 }

@@ -189,10 +189,14 @@ impl Place {
         Ok(Self { table: Arc::clone(table), task: Some(Arc::clone(task)) })
     }
 
-    pub(super) fn fill(mut self) {
-        if let Some(task) = self.task.take() {
-            self.table.lock().insert(Held { task, state: TaskState::Open });
+    /// It is begun. Its node is told, unless the node is who asked.
+    pub(super) fn fill(mut self, by_node: bool) {
+        let Some(task) = self.task.take() else { return };
+        let mut table = self.table.lock();
+        if !by_node && let Some(watch) = table.watches.get(&task.node).and_then(Weak::upgrade) {
+            watch.tell(task.id, TaskState::Open);
         }
+        table.insert(Held { task, state: TaskState::Open });
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is done with tasks: begun, looked at, moved to another state, ended at their deadlines.
 
 use std::ops::Bound;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_sdk::task::{MAX_LIFE, Standing, TaskState};
@@ -56,6 +56,7 @@ pub struct Tasks {
     pub(super) limits: Limits,
     begins_of_instance: Rate<(SpiffeId, InstanceId)>,
     begins_of_node: Rate<SpiffeId>,
+    further_of_instance: Rate<(SpiffeId, Option<InstanceId>)>,
     pub(super) table: Arc<Mutex<Table>>,
 }
 
@@ -93,6 +94,7 @@ impl Tasks {
             limits,
             begins_of_instance: Rate::new(of_instance.0, of_instance.1),
             begins_of_node: Rate::new(of_node.0, of_node.1),
+            further_of_instance: Rate::new(of_node.0, of_node.1),
             table: Arc::new(Mutex::new(table)),
         })
     }
@@ -121,6 +123,18 @@ impl Tasks {
             taken.map_err(|after| refused("instance", begins_per_instance, after))?;
         }
         self.begins_of_node.take(node, now).map_err(|after| refused("node", begins_per_node, after))
+    }
+
+    /// Counts what is asked for a task that is open: one instance may have as many further tokens as its node may begin tasks.
+    ///
+    /// # Errors
+    /// [`Reason::TaskRate`], with the time after which there is room again.
+    pub(crate) fn admit_further(&self, node: &SpiffeId, instance: Option<InstanceId>) -> Result<(), Refusal> {
+        self.further_of_instance.take(&(node.clone(), instance), self.clock.monotonic()).map_err(|after| {
+            let (limit, after_ms) = (self.limits.begins_per_node, after.as_millis() + 1);
+            let what = format!("an instance may have {limit} tokens a second; there is room again in {after_ms} ms");
+            Refusal::new(Reason::TaskRate, what)
+        })
     }
 
     /// A task that has not ended.
@@ -200,20 +214,16 @@ impl Tasks {
         watch
     }
 
-    /// Tells the node of a task that its instance has begun the task without asking the node.
-    pub fn announce(&self, id: Serial) {
-        let table = self.table.lock();
-        if let Some(held) = table.tasks.get(&id)
-            && let Some(watch) = table.watches.get(&held.task.node).and_then(Weak::upgrade)
-        {
-            watch.tell(id, held.state);
-        }
-    }
-
     /// A place in the status lists for a task that is to be begun.
     #[must_use]
     pub fn next_status(&self) -> u64 {
         self.table.lock().statuses.next_index()
+    }
+
+    /// How often the status list with this number has changed; `None`: there is none.
+    #[must_use]
+    pub fn status_version(&self, list: u64) -> Option<u64> {
+        self.table.lock().statuses.version(list)
     }
 
     /// The status list with this number; `None`: there is none.
@@ -228,17 +238,24 @@ impl Tasks {
         Following::new(&self.table, audience)
     }
 
-    /// Begins a task: durable with its records, then known, whether or not whoever asked still waits.
+    /// Begins a task: durable with its records, then known, whether or not whoever asked still waits. Its node is told, unless the
+    /// node is who asked.
     ///
     /// # Errors
     /// [`Reason::TaskQuota`], [`Reason::ParentNotOpen`], [`Reason::UserSuspended`], [`Reason::UserLoggedOut`], or what the
     /// store says.
-    pub(crate) async fn begin(&self, task: Task, decision: String, records: Vec<Record>) -> Result<Arc<Task>, Refusal> {
+    pub(crate) async fn begin(
+        &self,
+        task: Task,
+        by_node: bool,
+        decision: String,
+        records: Vec<Record>,
+    ) -> Result<Arc<Task>, Refusal> {
         let task = Arc::new(task);
         let place = Place::of(&self.table, &task, &self.limits)?;
         let wanted = BeginTask { task: task.row(TaskState::Open), decision, records };
         let outcome = self.store.begin_task(wanted, move |outcome| match outcome {
-            TaskBegin::Begun => place.fill(),
+            TaskBegin::Begun => place.fill(by_node),
             TaskBegin::ParentNotOpen | TaskBegin::Barred(_) => drop(place),
         });
         match outcome.await? {

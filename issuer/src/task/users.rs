@@ -60,11 +60,8 @@ impl Tasks {
         let no_token_after = self.clock.now().saturating_add(self.limits.token);
         let outcome = self.store.log_out(change, move |done| table.lock().follow(&done.moved, no_token_after)).await?;
         match outcome.token {
-            Redemption::Redeemed => Ok(changed(&outcome.moved)),
+            Redemption::Redeemed | Redemption::Full => Ok(changed(&outcome.moved)),
             Redemption::UsedBefore => Err(Refusal::new(Reason::TokenUsed, "this logout token was used before")),
-            Redemption::Full => {
-                Err(Refusal::new(Reason::Overloaded, "the issuer remembers as many used tokens as it can"))
-            }
         }
     }
 

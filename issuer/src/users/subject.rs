@@ -22,6 +22,8 @@ use crate::{
 const MAX_AUDIENCES: usize = 16;
 /// The most actors that a token names.
 const MAX_ACTORS: usize = 64;
+/// The oldest token that is taken, whenever it ends: it is not remembered for ever who has logged out.
+const OLDEST: Ttl = Ttl::from_s(86_400);
 /// The longest name of a client, bytes.
 const MAX_CLIENT: usize = 512;
 
@@ -110,6 +112,10 @@ pub(super) fn check(claims: Claims, provider: &UserProvider, now: Timestamp) -> 
     check_audience(&all, &provider.audience)?;
     let Times { expires_at, issued_at } = Times::check(&all, provider.oidc.token_life(), now)?;
     let issued_at = issued_at.ok_or_else(|| invalid("the token does not say when it was issued (iat)"))?;
+    if issued_at.saturating_add(OLDEST) < now {
+        let what = format!("the token was issued at {issued_at}, and tokens are taken for {OLDEST} from then");
+        return Err(Refusal::new(Reason::Expired, what));
+    }
     let subject = text(&all, "sub", MAX_ID)?.ok_or_else(|| invalid("the token does not say whose it is (sub)"))?;
     let client = client(&all)?;
     if client == Some(subject) {

@@ -20,9 +20,9 @@ impl Document {
 
     /// The answer to one request for it.
     pub(super) fn answer(self, method: &Method, headers: &HeaderMap) -> Response<Body> {
-        if method != Method::GET {
+        if method != Method::GET && method != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n");
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
         let is_known = |etag: &HeaderValue| headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| names(tags, etag));

@@ -3,21 +3,18 @@
 //! `POST /users/NAME/logout` with `logout_token`, from whoever has a token that the provider signed. Anybody may ask, so that
 //! everything is bounded: the body, the time that it takes, one signature a call.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
-use mayfly_sdk::{Reason, Refusal};
+use mayfly_sdk::{
+    Reason, Refusal,
+    reason::{Retry, Whose},
+};
 use serde_json::json;
 
-use super::{document::text, oauth::Form};
+use super::{document::text, oauth::Form, receive::receive};
 use crate::mint::Minter;
-
-/// The largest request, bytes: a token of 16 KiB, and what is around it.
-const MAX_BODY: usize = 32 * 1024;
-/// How long a request may take to arrive.
-const WITHIN: Duration = Duration::from_secs(5);
 
 /// The endpoint of each provider.
 #[derive(Debug)]
@@ -48,13 +45,12 @@ impl Logouts {
             return response;
         }
         let (head, body) = request.into_parts();
-        let body = tokio::time::timeout(WITHIN, Limited::new(body, MAX_BODY).collect()).await;
-        let mut response = match body {
-            Ok(Ok(body)) => match self.log_out(name, &head.headers, &body.to_bytes()).await {
+        let mut response = match receive(body).await {
+            Ok(body) => match self.log_out(name, &head.headers, &body).await {
                 Ok(()) => Response::new(Body::empty()),
                 Err(refusal) => refused(name, &refusal),
             },
-            Ok(Err(_)) | Err(_) => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or takes too long\n"),
+            Err(response) => response,
         };
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
@@ -72,11 +68,10 @@ impl Logouts {
 fn refused(name: &str, refusal: &Refusal) -> Response<Body> {
     let reason = refusal.reason.code();
     tracing::warn!(provider = name, reason, what = refusal.what, "logout refused");
-    let status = match refusal.reason {
-        Reason::Overloaded | Reason::IdentityProviderUnavailable | Reason::Unavailable | Reason::ShuttingDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        Reason::Internal | Reason::StoreFull | Reason::StoreCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
+    // A provider that is told that its token is bad does not say it again.
+    let status = match (refusal.reason, refusal.reason.whose(), refusal.reason.retry()) {
+        (Reason::Internal | Reason::StoreCorrupt, ..) | (_, Whose::Bug, Retry::No) => StatusCode::INTERNAL_SERVER_ERROR,
+        (_, Whose::Operator | Whose::Bug, Retry::Later) => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
     // What exactly is wrong stands in the log: whoever asks may be anybody.

@@ -27,8 +27,8 @@ use std::{collections::HashMap, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::DefaultBodyLimit,
     http::{HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -37,6 +37,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::{client::Found, form::Form};
+use super::receive::received;
 use crate::{metrics::Metrics, mint::Minter};
 
 /// Below the issuer identifier `https://HOST/task`.
@@ -44,8 +45,6 @@ pub(super) const TOKEN: &str = "/task/token";
 pub(super) const INTROSPECT: &str = "/task/introspect";
 pub(super) const REVOKE: &str = "/task/revoke";
 pub(super) const EVENTS: &str = "/task/events";
-/// The largest request, bytes.
-const MAX_BODY: usize = 32 * 1024;
 /// Proofs of possession that are remembered while they are good: over 1,000 a second.
 const MOST_PROOFS: usize = 100_000;
 
@@ -90,8 +89,8 @@ impl OAuth {
             .route(REVOKE, post(revoke::answer))
             .route(EVENTS, get(events::answer))
             .fallback(async || (StatusCode::NOT_FOUND, "there is nothing at this path\n"))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
-            .layer(axum::middleware::map_response_with_state(Arc::clone(self), finish))
+            .layer(middleware::from_fn(received))
+            .layer(middleware::map_response_with_state(Arc::clone(self), finish))
             .with_state(Call { oauth: Arc::clone(self), info: Some(info) })
     }
 
@@ -104,8 +103,8 @@ impl OAuth {
     pub(super) fn public_service(self: &Arc<Self>) -> Router {
         Router::new()
             .route(TOKEN, post(token::answer))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
-            .layer(axum::middleware::map_response_with_state(Arc::clone(self), finish))
+            .layer(middleware::from_fn(received))
+            .layer(middleware::map_response_with_state(Arc::clone(self), finish))
             .with_state(Call { oauth: Arc::clone(self), info: None })
     }
 }

@@ -19,10 +19,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::document::text;
-use crate::{
-    mint::Minter,
-    task::{PER_LIST, StatusListed},
-};
+use crate::{mint::Minter, task::PER_LIST};
 
 /// Below `https://HOST`.
 const PATH: &str = "/task/status/";
@@ -41,6 +38,8 @@ pub(super) struct StatusLists {
     /// `https://HOST`.
     url: String,
     made: Mutex<HashMap<u64, Made>>,
+    /// Held by whoever makes one: however many ask, one is made at a time, and the others find it.
+    making: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Clone)]
@@ -52,22 +51,24 @@ struct Made {
 
 impl StatusLists {
     pub(super) fn new(minter: Arc<Minter>, url: &str) -> Self {
-        Self { minter, url: url.trim_end_matches('/').to_owned(), made: Mutex::default() }
+        Self {
+            minter,
+            url: url.trim_end_matches('/').to_owned(),
+            made: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The answer, if the path is that of a list.
     pub(super) async fn answer(&self, method: &Method, path: &str) -> Option<Response<Body>> {
         let number = path.strip_prefix(PATH)?;
-        if method != Method::GET {
+        if method != Method::GET && method != Method::HEAD {
             return Some(text(StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n"));
         }
-        let list = number.parse().ok().filter(|list: &u64| list.to_string() == number);
-        let listed = list.and_then(|list| Some((list, self.minter.tasks.status_list(list)?)));
-        let Some((list, listed)) = listed else {
-            return Some(text(StatusCode::NOT_FOUND, "there is no such status list\n"));
-        };
-        Some(match self.token(list, &listed).await {
-            Ok(token) => {
+        let list = number.parse().ok().filter(|list: &u64| list.to_string() == number).unwrap_or(u64::MAX);
+        Some(match self.token(list).await {
+            Ok(None) => text(StatusCode::NOT_FOUND, "there is no such status list\n"),
+            Ok(Some(token)) => {
                 let mut response = Response::new(Body::from(token));
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/statuslist+jwt"));
@@ -83,14 +84,29 @@ impl StatusLists {
         })
     }
 
-    async fn token(&self, list: u64, listed: &StatusListed) -> Result<bytes::Bytes, Refusal> {
-        if let Some(made) = self.made.lock().get(&list) {
-            let age = made.at.elapsed();
-            // One that has not changed is signed again while others may still take it for fresh.
-            if age < PAUSE || (made.version == listed.version && age < Duration::from_secs(TTL_S.unsigned_abs() / 2)) {
-                return Ok(made.token.clone());
-            }
+    /// The list that was made last, if it still is good enough.
+    fn kept(&self, list: u64, version: u64) -> Option<bytes::Bytes> {
+        let made = self.made.lock();
+        let made = made.get(&list)?;
+        let age = made.at.elapsed();
+        // One that has not changed is signed again while others may still take it for fresh.
+        let is_fresh = age < PAUSE || (made.version == version && age < Duration::from_secs(TTL_S.unsigned_abs() / 2));
+        is_fresh.then(|| made.token.clone())
+    }
+
+    /// A list, signed; `None`: there is none with this number.
+    async fn token(&self, list: u64) -> Result<Option<bytes::Bytes>, Refusal> {
+        let version = || self.minter.tasks.status_version(list);
+        let known = || version().map(|version| self.kept(list, version));
+        let _making = match known() {
+            None => return Ok(None),
+            Some(Some(token)) => return Ok(Some(token)),
+            Some(None) => self.making.lock().await,
+        };
+        if let Some(Some(token)) = known() {
+            return Ok(Some(token));
         }
+        let Some(listed) = self.minter.tasks.status_list(list) else { return Ok(None) };
         let now = self.minter.directory.clock().now().unix_s();
         let claims = json!({
             "iss": format!("{}/status", self.url),
@@ -107,7 +123,7 @@ impl StatusLists {
             all.clear();
         }
         all.insert(list, Made { token: token.clone(), version: listed.version, at: Instant::now() });
-        Ok(token)
+        Ok(Some(token))
     }
 }
 

@@ -88,7 +88,9 @@ impl Denied {
     #[must_use]
     pub fn status_code(&self) -> StatusCode {
         match (self.denial, self.oauth_error()) {
-            (Denial::Token(TaskTokenError::StandingUnknown), _) => StatusCode::SERVICE_UNAVAILABLE,
+            (Denial::Token(TaskTokenError::StandingUnknown) | Denial::Proof(ProofError::TooManyInUse), _) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             (_, Some("invalid_request")) => StatusCode::BAD_REQUEST,
             (_, Some("insufficient_scope")) => StatusCode::FORBIDDEN,
             _ => StatusCode::UNAUTHORIZED,

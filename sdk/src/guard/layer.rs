@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 
 use super::challenge::Challenge;
 use super::{Denial, Denied, Guard};
-use crate::dpop::{self, DpopRequest, DpopVerifier};
+use crate::dpop::{self, DpopRequest, DpopVerifier, HeldProof};
 use crate::task::{Shown, TaskCaller, TaskClaims, TaskTokenError};
 use crate::time::Clock;
 use crate::tls::PeerInfo;
@@ -50,6 +50,9 @@ enum Presented<'a> {
     Proved(&'a str),
 }
 
+/// A token, whose it is to be, and the proof of that which is still to be used up.
+type Credentials<'a> = (&'a str, Shown<'a>, Option<(&'a Proofs, HeldProof)>);
+
 impl TaskLayer {
     pub(super) fn new(guard: Guard) -> Self {
         Self { guard, challenge: Arc::default(), proofs: None }
@@ -83,7 +86,7 @@ impl TaskLayer {
     /// Who makes the request. Makes the record of the decision.
     fn decide<B>(&self, request: &Request<B>) -> Result<Caller, Denied> {
         let denied = |denial| Denied::new(denial, &self.challenge);
-        let (token, shown) = match self.shown(request) {
+        let (token, shown, proof) = match self.shown(request) {
             Ok(presented) => presented,
             Err(denial) => {
                 let denied = denied(denial);
@@ -95,7 +98,12 @@ impl TaskLayer {
         let scoped = decision.verdict.and_then(|caller| {
             self.challenge.scope.iter().try_for_each(|token| caller.require_scope(token)).map(|()| caller)
         });
-        match scoped {
+        // Only beside a token that is good: others fill nobody's memory.
+        let admitted = scoped.map_err(Denial::Token).and_then(|caller| match proof {
+            Some((proofs, proof)) => proofs.verifier.use_up(proof).map(|()| caller).map_err(Denial::Proof),
+            None => Ok(caller),
+        });
+        match admitted {
             Ok(caller) => {
                 record(self.guard.audience(), decision.claims.as_deref(), "");
                 Ok(Caller {
@@ -104,22 +112,23 @@ impl TaskLayer {
                     challenge: Arc::clone(&self.challenge),
                 })
             }
-            Err(error) => {
-                record(self.guard.audience(), decision.claims.as_deref(), error.rule());
-                Err(denied(Denial::Token(error)))
+            Err(denial) => {
+                let denied = denied(denial);
+                record(self.guard.audience(), decision.claims.as_deref(), denied.rule());
+                Err(denied)
             }
         }
     }
 }
 
 impl TaskLayer {
-    /// The token of a request, and what whoever makes it has shown of its own.
-    fn shown<'a, B>(&self, request: &'a Request<B>) -> Result<(&'a str, Shown<'a>), Denial> {
+    /// The token of a request, what whoever makes it has shown of its own, and the proof that is then to be used up.
+    fn shown<'a, B>(&'a self, request: &'a Request<B>) -> Result<Credentials<'a>, Denial> {
         match (presented(request.headers())?, &self.proofs) {
             (Presented::Bearer(token), _) => {
                 // A token of somebody without a certificate is bound to nobody whom we see.
                 let peer = connection(request.extensions()).and_then(PeerInfo::peer);
-                Ok((token, Shown::Peer(peer.ok_or(Denial::Token(TaskTokenError::NotBound))?)))
+                Ok((token, Shown::Peer(peer.ok_or(Denial::Token(TaskTokenError::NotBound))?), None))
             }
             (Presented::Proved(token), Some(proofs)) => {
                 let mut headers = request.headers().get_all(dpop::HEADER).iter();
@@ -129,7 +138,8 @@ impl TaskLayer {
                 let proof = proof.to_str().map_err(|_not_text| Denial::Proof(ProofError::NotText))?;
                 let target = proofs.origin.at(request.uri().path()).map_err(Denial::Proof)?;
                 let call = DpopRequest { method: request.method().as_str(), target: &target, token: Some(token) };
-                Ok((token, Shown::Proof(proofs.verifier.verify(proof, &call).map_err(Denial::Proof)?)))
+                let proof = proofs.verifier.verify(proof, &call).map_err(Denial::Proof)?;
+                Ok((token, Shown::Proof(proof.thumbprint()), Some((proofs, proof))))
             }
             // Another scheme is no token of this one.
             (Presented::Proved(_), None) => Err(Denial::NoToken),

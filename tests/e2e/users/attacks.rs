@@ -116,6 +116,8 @@ fn what_is_no_users_token_begins_nothing() {
             (json!({"aud": format!("{AUDIENCE}/")}), "wrong_audience"),
             (json!({"aud": null}), "wrong_audience"),
             (json!({"exp": now - 31}), "expired"),
+            // However long it lives, it is not remembered for ever who has logged out.
+            (json!({"iat": now - 86_500, "exp": now + 600}), "expired"),
             (json!({"exp": null}), "token_invalid"),
             (json!({"exp": now + 7200}), "token_invalid"),
             (json!({"nbf": now + 600}), "not_yet_valid"),

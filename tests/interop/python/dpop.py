@@ -4,6 +4,7 @@ possession that PyJWT signs (RFC 9449) bind what it gets to a key of its own.
 usage: dpop.py IP URL ANCHORS.pem SVIDS AUDIENCE (see workloads.py), with SPIFFE_ENDPOINT_SOCKET. Prints one JSON object.
 """
 
+import concurrent.futures
 import json
 import sys
 import time
@@ -12,6 +13,7 @@ import uuid
 import jwt
 import requests
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from joserfc.jwk import ECKey
 from spiffe import SpiffeId, WorkloadApiClient
 from workloads import Place
@@ -79,7 +81,22 @@ def main() -> None:
     root = planner.granted(**wish)
     renewed = planner.granted(grant_type="client_credentials", task_id=root["task"]["id"])
     part = {"grant_type": EXCHANGE, "subject_token": root["access_token"], "subject_token_type": ACCESS_TOKEN, "resource": audience, "scope": "read", "task_purpose": "one file"}
+    # Many calls at once with a JWT-SVID that was never used before: all of them are its own workload's.
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        at_once = [answer.status_code for answer in pool.map(lambda _: reader.ask(**part), range(8))]
     child = reader.granted(**part)
+
+    # What was begun by a proof gets no token for a certificate of the same process, nor the other way round.
+    with WorkloadApiClient() as client:
+        svid = next(svid for svid in client.fetch_x509_svids() if str(svid.spiffe_id) == planner.id)
+    own = place.directory / "own"
+    own.mkdir()
+    (own / "svid.pem").write_bytes(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in svid.cert_chain))
+    (own / "key.pem").write_bytes(svid.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    own_session = place.workload("own", planner.id)
+    by_certificate = own_session.fetch_token(place.endpoint("token"), **wish)
+    renew = lambda token: {"grant_type": "client_credentials", "task_id": token["task"]["id"]}
+    other_way = requests.post(place.endpoint("token"), data=renew(root), cert=own_session.cert, verify=place.anchors, timeout=20)
 
     once, stranger = planner.key.proof(planner.endpoint), Key()
     planner.granted(proofs=[once], grant_type="client_credentials", task_id=root["task"]["id"])
@@ -109,8 +126,12 @@ def main() -> None:
             "another_client_id": planner.refused(client_id=reader.id, **wish),
             "another_task": reader.refused(grant_type="client_credentials", task_id=root["task"]["id"]),
             "shared_identity": files.refused(**wish),
+            "by_certificate": [other_way.status_code, other_way.json()["error"]],
+            "of_certificate": planner.refused(**renew(by_certificate)),
         }
         | {name: planner.refused(proofs=[planner.key.proof(planner.endpoint, **more)], **wish) for name, more in proofs.items()},
+        "at_once": at_once,
+        "head": requests.head(f"{place.url}:8444/.well-known/oauth-authorization-server/task", verify=place.anchors, timeout=20).status_code,
         "get": requests.get(url, verify=place.anchors, timeout=20).status_code,
         "large": requests.post(url, data={"x": "y" * 100_000}, verify=place.anchors, timeout=20).status_code,
         # What wants a certificate is not here.

@@ -32,6 +32,7 @@ impl Inner {
             max_hops: max_hops.map_err(too_deep)?,
             may_act: request.may_act.map(|actors| actors.spiffe_ids),
             detached: request.detached,
+            by_node: true,
             parent_token: Some(request.parent_token).filter(|token| !token.is_empty()),
             subject_token: Some(request.subject_token).filter(|token| !token.is_empty()),
         };

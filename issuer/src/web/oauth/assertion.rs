@@ -4,14 +4,14 @@
 //! A JWT-SVID is good for the key of the first proof that it came with, and for no other: whoever finds one that was used has nothing.
 
 use axum::http::HeaderMap;
-use mayfly_sdk::dpop::{self, DpopRequest};
+use mayfly_sdk::dpop::{self, DpopRequest, HeldProof};
 use mayfly_sdk::jwt::{self, Audience, JwtError, JwtSvid};
 use mayfly_sdk::{JwtBundleSet, Reason, Refusal, Serial, Timestamp};
 
 use super::{Call, client::Client, form::Form};
-use crate::ledger::Kind;
+use crate::ledger::{Digest, Kind};
 use crate::mint::{ShownKey, sha256};
-use crate::store::{RedeemToken, Redemption, UsedToken};
+use crate::store::{AssertionBinding, BindAssertion};
 
 /// The `client_assertion_type` of a JWT-SVID.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
@@ -33,7 +33,8 @@ impl Call {
         let now = minter.directory.clock().now();
         let assertion = form.required("client_assertion")?;
         let svid = self.believed(assertion, now)?;
-        let thumbprint = self.proved(headers)?;
+        let proof = self.proof(headers)?;
+        let thumbprint = proof.thumbprint();
 
         let unknown = |what: &str| Refusal::new(Reason::InsufficientAttestation, what);
         let no_record = || unknown("the ledger has no record of this JWT-SVID");
@@ -50,6 +51,8 @@ impl Call {
         let key = ShownKey::Proof { spiffe_id: svid.spiffe_id().clone(), thumbprint };
         let client = self.living(&node, entry.parse()?, record.instance, svid.spiffe_id(), key)?;
         self.use_with(digest, thumbprint, svid.expires_at()).await?;
+        // Last: nobody but whom we know fills the memory of proofs.
+        self.oauth.proofs.use_up(proof)?;
         Ok(client)
     }
 
@@ -73,8 +76,8 @@ impl Call {
         Ok(svid)
     }
 
-    /// The thumbprint of the key of the one proof.
-    fn proved(&self, headers: &HeaderMap) -> Result<[u8; 32], Refusal> {
+    /// The one proof, for this endpoint.
+    fn proof(&self, headers: &HeaderMap) -> Result<HeldProof, Refusal> {
         let invalid = |what: &str| Refusal::new(Reason::ProofInvalid, what);
         let mut proofs = headers.get_all(dpop::HEADER).iter();
         let (Some(proof), None) = (proofs.next(), proofs.next()) else {
@@ -86,23 +89,20 @@ impl Call {
     }
 
     /// Uses the JWT-SVID with this key, and from then on with no other.
-    async fn use_with(&self, assertion: [u8; 32], key: [u8; 32], expires_at: Timestamp) -> Result<(), Refusal> {
-        let directory = &self.oauth.minter.directory;
-        let with_key = sha256(&[b"client assertion with key", &assertion, &key]);
-        let redeem = |sha256| {
-            directory.redeem_token(RedeemToken { token: UsedToken { sha256, expires_at }, records: Vec::new() })
+    async fn use_with(&self, assertion: Digest, key: Digest, expires_at: Timestamp) -> Result<(), Refusal> {
+        let store = self.oauth.minter.directory.store();
+        let binding = match store.assertion(&assertion, &key).await? {
+            Some(known) => known,
+            None => store.bind_assertion(BindAssertion { assertion, key, expires_at }).await?,
         };
-        let used = || Refusal::new(Reason::TokenUsed, "this JWT-SVID was used with another key before");
-        let full = || Refusal::new(Reason::Overloaded, "the issuer remembers as many used tokens as it can");
-        match redeem(sha256(&[b"client assertion", &assertion])).await? {
-            Redemption::Redeemed => match redeem(with_key).await? {
-                Redemption::Redeemed => Ok(()),
-                Redemption::UsedBefore => Err(used()),
-                Redemption::Full => Err(full()),
-            },
-            Redemption::UsedBefore if directory.store().is_used(with_key).await? => Ok(()),
-            Redemption::UsedBefore => Err(used()),
-            Redemption::Full => Err(full()),
+        match binding {
+            AssertionBinding::ThisKey => Ok(()),
+            AssertionBinding::AnotherKey => {
+                Err(Refusal::new(Reason::TokenUsed, "this JWT-SVID was used with another key before"))
+            }
+            AssertionBinding::Full => {
+                Err(Refusal::new(Reason::Overloaded, "the issuer remembers as many used JWT-SVIDs as it can"))
+            }
         }
     }
 }

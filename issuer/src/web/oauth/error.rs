@@ -4,7 +4,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use mayfly_sdk::{Reason, Refusal};
+use mayfly_sdk::{
+    Reason, Refusal,
+    reason::{Retry, Whose},
+};
 use serde_json::json;
 
 use crate::ledger::RequestId;
@@ -36,6 +39,8 @@ fn code(reason: Reason) -> (&'static str, StatusCode) {
         | Reason::NodeUnknown
         | Reason::NodeBanned
         | Reason::NodeFrozen
+        | Reason::EntryExpired
+        | Reason::EntryNotForNode
         | Reason::TemplateFactMissing
         | Reason::InsufficientAttestation => ("insufficient_attestation", StatusCode::UNAUTHORIZED),
         Reason::JwtSvidInvalid | Reason::JwtSvidUntrusted | Reason::TokenUsed => {
@@ -47,7 +52,9 @@ fn code(reason: Reason) -> (&'static str, StatusCode) {
         | Reason::PermissionDenied
         | Reason::OnBehalfNotAllowed
         | Reason::UserTokenNotForAgent => ("unauthorized_client", StatusCode::BAD_REQUEST),
-        Reason::UserLoggedOut | Reason::UserSuspended => ("access_denied", StatusCode::BAD_REQUEST),
+        Reason::UserLoggedOut | Reason::UserSuspended | Reason::PolicyDenied | Reason::AudienceNotServed => {
+            ("access_denied", StatusCode::BAD_REQUEST)
+        }
         Reason::ScopeExceedsParent | Reason::TaskExceedsEntry => ("invalid_scope", StatusCode::BAD_REQUEST),
         Reason::DetailExceedsParent => ("invalid_authorization_details", StatusCode::BAD_REQUEST),
         Reason::AudienceNotDelegable => ("invalid_target", StatusCode::BAD_REQUEST),
@@ -55,12 +62,20 @@ fn code(reason: Reason) -> (&'static str, StatusCode) {
             ("task_closed", StatusCode::BAD_REQUEST)
         }
         Reason::Unimplemented => ("unsupported_grant_type", StatusCode::BAD_REQUEST),
-        Reason::TaskQuota | Reason::Overloaded => ("temporarily_unavailable", StatusCode::TOO_MANY_REQUESTS),
-        Reason::Unavailable | Reason::ShuttingDown | Reason::StoreFull | Reason::IdentityProviderUnavailable => {
-            ("temporarily_unavailable", StatusCode::SERVICE_UNAVAILABLE)
+        Reason::TaskQuota | Reason::TaskRate | Reason::Overloaded => {
+            ("temporarily_unavailable", StatusCode::TOO_MANY_REQUESTS)
         }
-        Reason::Internal | Reason::StoreCorrupt => ("server_error", StatusCode::INTERNAL_SERVER_ERROR),
-        _ => ("invalid_request", StatusCode::BAD_REQUEST),
+        // Our own failures are never the client's.
+        Reason::Internal | Reason::StoreCorrupt | Reason::AuthorityDamaged => {
+            ("server_error", StatusCode::INTERNAL_SERVER_ERROR)
+        }
+        _ => match (reason.whose(), reason.retry()) {
+            (Whose::Operator | Whose::Bug, Retry::Later) => {
+                ("temporarily_unavailable", StatusCode::SERVICE_UNAVAILABLE)
+            }
+            (Whose::Bug, _) => ("server_error", StatusCode::INTERNAL_SERVER_ERROR),
+            _ => ("invalid_request", StatusCode::BAD_REQUEST),
+        },
     }
 }
 
@@ -85,5 +100,29 @@ impl IntoResponse for OAuthError {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_is_told_that_our_failure_is_its_own() {
+        for reason in Reason::ALL {
+            let (error, status) = code(*reason);
+            let ours =
+                reason.whose() == Whose::Bug || (reason.whose(), reason.retry()) == (Whose::Operator, Retry::Later);
+            let said = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+            assert!(!ours || said, "{reason:?}: {error} {status}");
+        }
+        for (reason, status) in [
+            (Reason::TaskRate, StatusCode::TOO_MANY_REQUESTS),
+            (Reason::StoreUnavailable, StatusCode::SERVICE_UNAVAILABLE),
+            (Reason::IssuedNotAsPlanned, StatusCode::INTERNAL_SERVER_ERROR),
+            (Reason::InvalidArgument, StatusCode::BAD_REQUEST),
+        ] {
+            assert_eq!(code(reason).1, status);
+        }
     }
 }

@@ -25,6 +25,8 @@ use tokio::sync::watch;
 use super::{Call, error::OAuthError};
 use crate::task::{Following, HEARTBEAT};
 
+/// Events that are signed before others have their turn.
+const TOLD_AT_A_TIME: usize = 64;
 /// The `events` of a security event token.
 const TASK_CHANGED: &str = "urn:mayfly:task:changed";
 
@@ -42,7 +44,7 @@ pub(super) async fn answer(
     let held = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let feed = call.oauth.minter.tasks.follow(&audience);
     let edits = call.oauth.minter.directory.edits();
-    let telling = Telling { call, audience: audience.into(), feed, edits, held, rest: VecDeque::new() };
+    let telling = Telling { call, audience: audience.into(), feed, edits, held, begun: false, rest: VecDeque::new() };
     // Whoever is told holds the place of a connection: no more are told than there are of those.
     Ok(Sse::new(stream::unfold(telling, Telling::next)).into_response())
 }
@@ -60,13 +62,16 @@ struct Telling {
     feed: Following,
     edits: watch::Receiver<u64>,
     held: Option<Revision>,
+    /// Whether anything was said on this connection.
+    begun: bool,
     rest: VecDeque<Event>,
 }
 
 impl Telling {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         while self.rest.is_empty() {
-            if self.held.is_some() {
+            // What changed before somebody came is not waited for.
+            if std::mem::replace(&mut self.begun, true) {
                 tokio::select! {
                     () = self.feed.changed() => {}
                     _edited = self.edits.changed() => {}
@@ -84,14 +89,19 @@ impl Telling {
     async fn look(&mut self) -> Result<(), Refusal> {
         let update = self.feed.after(self.held);
         let id = update.at.to_string();
-        if update.whole {
-            self.rest.push_back(Event::default().event("whole").id(&id).data(&id));
-        }
         // Only with the last one the place is reached: whoever is cut off between them is told all of them again.
         let held = self.held.filter(|_| !update.whole).unwrap_or_default().to_string();
+        if update.whole {
+            let place = if update.events.is_empty() { &id } else { &held };
+            self.rest.push_back(Event::default().event("whole").id(place).data(&id));
+        }
         let last = update.events.len().saturating_sub(1);
         for (n, event) in update.events.iter().enumerate() {
             let token = self.signed(event).await?;
+            if n % TOLD_AT_A_TIME == 0 {
+                // A signature each, and others wait.
+                tokio::task::yield_now().await;
+            }
             let id = if n == last { &id } else { &held };
             self.rest.push_back(Event::default().event("task").id(id).data(token));
         }

@@ -19,7 +19,8 @@ impl Form {
     pub(in crate::web) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let wrong = |what: String| Refusal::new(Reason::InvalidArgument, what);
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if kind.split(';').next().map(str::trim) != Some("application/x-www-form-urlencoded") {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(wrong("the body is to be application/x-www-form-urlencoded".to_owned()));
         }
         let mut form = HashMap::new();

@@ -91,10 +91,7 @@ async fn access_token(call: &Call, client: &Client, form: &Form, request_id: Req
         Some(_) => Err(wrong("task_id is of a task that is open; a part of another task is a task of its own")),
         None => {
             let wanted = begin(form, client, above)?;
-            let begun = minter.begin_task(&client.node, request(client, request_id, wanted)).await?;
-            // Its node has not asked for it, and ends it with its process.
-            minter.tasks.announce(begun.held.task.id);
-            Ok(begun)
+            minter.begin_task(&client.node, request(client, request_id, wanted)).await
         }
     }
 }
@@ -158,6 +155,7 @@ fn begin(form: &Form, client: &Client, above: Above) -> Result<BeginTask, Refusa
         max_hops: max_hops.map_err(too_deep)?,
         may_act: form.get("task_may_act").is_some().then(|| words("task_may_act")),
         detached: detached(form)?,
+        by_node: false,
         parent_token: above.parent_token,
         subject_token: above.subject_token,
     })

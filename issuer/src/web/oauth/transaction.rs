@@ -21,6 +21,7 @@ const MAX_CONTEXT: usize = 2048;
 /// One for the task whose token this service was shown, or that is the agent's own: recorded, then released.
 pub(super) async fn issue(call: &Call, client: &Client, form: &Form, request_id: RequestId) -> Result<Value, Refusal> {
     let minter = &call.oauth.minter;
+    minter.tasks.admit_further(&client.node.spiffe_id, client.instance)?;
     let now = minter.directory.clock().now();
     let trust_domain = client.spiffe_id.trust_domain();
     if form.required("audience")? != trust_domain.as_str() {

@@ -145,6 +145,14 @@ async fn a_token_that_is_bound_to_a_key_needs_a_proof_by_that_key_for_each_reque
     let (status, answer) = world.get(&address, "/proved", None, &with(&token, std::slice::from_ref(&good))).await;
     assert!(status == 200 && answer.ends_with(&format!("{AGENT} proved")), "{answer}");
 
+    // Beside a token of which nothing is known a proof is not used up.
+    let kept = [proof(&key, &url, "not-used-up", &token)];
+    world.hand.advance(Duration::from_secs(31));
+    assert_eq!(world.get(&address, "/proved", None, &with(&token, &kept)).await.0, 503);
+    world.feed.send(Ok(beat(0))).unwrap();
+    until(&world.guard, |status| status.updates == 2).await;
+    assert_eq!(world.get(&address, "/proved", None, &with(&token, &kept)).await.0, 200);
+
     let fresh = |by: &PrivateKey, url: &str, id: &str| proof(by, url, id, &token);
     for (headers, of, reason) in [
         // Seen before; of another key; for another path; two of them; none.

@@ -39,8 +39,10 @@ fn a_jwt_svid_and_a_proof_of_possession_obtain_tokens_that_are_bound_to_a_key() 
         "another_key": client, "svid_for_another": client, "task_token": client, "forged": client,
         "no_assertion_type": request, "another_client_id": request,
         "another_task": [400, "task_closed"], "shared_identity": attestation,
+        "by_certificate": [400, "unauthorized_client"], "of_certificate": [400, "unauthorized_client"],
     });
     assert_eq!(report["refused"], refused);
+    assert_eq!((&report["at_once"], &report["head"]), (&json!(vec![200; 8]), &json!(200)), "{report}");
     assert_eq!(
         (&report["get"], &report["large"], &report["revoke"]),
         (&json!(405), &json!(413), &json!(404)),

@@ -131,7 +131,7 @@ fn authlib_obtains_hands_on_introspects_and_revokes_task_tokens_with_svids_alone
     assert_eq!((&passed_on["own_requester"], &passed_on["introspected"]), (&id("reader"), &inactive));
     let refused = json!({
         "wider": "invalid_scope", "elsewhere": "invalid_request", "no_object": "invalid_request", "much": "invalid_request",
-        "of_another": "invalid_request", "again": "invalid_request", "as_access": "invalid_request",
+        "of_another": "access_denied", "again": "invalid_request", "as_access": "invalid_request",
     });
     assert_eq!(passed_on["refused"], refused);
     let ledger = text(&rig.run(&["ledger", "tail", "-n", "200"]));
