@@ -115,7 +115,8 @@ fn a_body_that_never_ends_is_not_waited_for() {
     let args = ["--request", "POST", "--upload-file", ".", "--header", "Expect:", "--write-out", "%{http_code}"];
     for path in ["/task/token", "/task/introspect", "/task/revoke"] {
         // What is sent to it ends with this process.
-        let mut stuck = call(&rig, &files, path, &args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stuck = call(&rig, &files, path, &args);
+        let mut stuck = stuck.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let body = stuck.stdin.take();
         let mut said = String::new();
         stuck.stdout.take().unwrap().read_to_string(&mut said).unwrap();
