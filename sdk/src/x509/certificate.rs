@@ -14,6 +14,7 @@ use x509_parser::prelude::{X509Certificate, X509Version};
 
 use super::constraints::NameConstraints;
 use super::{MAX_CERTIFICATE_BYTES, X509Error};
+use crate::der::{Signed, take};
 use crate::key::{PublicKey, SignatureAlgorithm};
 use crate::time::{Timestamp, Validity};
 
@@ -23,6 +24,7 @@ use crate::time::{Timestamp, Validity};
 #[derive(Debug, Clone)]
 pub struct Certificate<'a> {
     inner: X509Certificate<'a>,
+    signed: Signed<'a>,
     validity: Validity,
     extensions: Extensions<'a>,
 }
@@ -52,14 +54,15 @@ impl<'a> Certificate<'a> {
     /// # Errors
     /// [`X509Error::Malformed`] or [`X509Error::DuplicateExtension`].
     pub fn parse(der: &'a [u8]) -> Result<Self, X509Error> {
-        if der.len() > MAX_CERTIFICATE_BYTES || !has_three_parts(der) {
+        if der.len() > MAX_CERTIFICATE_BYTES {
             return Err(X509Error::Malformed);
         }
+        let signed = Signed::read(der).ok_or(X509Error::Malformed)?;
         let parsed = X509CertificateParser::new().with_deep_parse_extensions(false).parse(der);
         let (rest, inner) = parsed.ok().ok_or(X509Error::Malformed)?;
         if !rest.is_empty()
             || inner.version != X509Version::V3
-            || inner.signature_algorithm != inner.tbs_certificate.signature
+            || inner_algorithm(signed.content) != Some(signed.algorithm)
         {
             return Err(X509Error::Malformed);
         }
@@ -67,7 +70,7 @@ impl<'a> Certificate<'a> {
         let validity = Validity::new(at(&inner.validity.not_before), at(&inner.validity.not_after));
         let validity = validity.ok().ok_or(X509Error::Malformed)?;
         let extensions = Extensions::read(&inner)?;
-        Ok(Self { inner, validity, extensions })
+        Ok(Self { inner, signed, validity, extensions })
     }
 
     /// The serial number, big-endian, as it is encoded.
@@ -169,7 +172,7 @@ impl<'a> Certificate<'a> {
     /// The signature algorithm, if it is one that is known here.
     #[must_use]
     pub fn signature_algorithm(&self) -> Option<SignatureAlgorithm> {
-        super::signature::algorithm(&self.inner.signature_algorithm)
+        super::signature::algorithm(self.signed.algorithm)
     }
 
     /// Whether this key signed it. Says nothing else about either.
@@ -178,11 +181,7 @@ impl<'a> Certificate<'a> {
     /// [`X509Error::BadSignature`].
     pub fn verify_signature(&self, issuer: &PublicKey) -> Result<(), X509Error> {
         let algorithm = self.signature_algorithm().ok_or(X509Error::BadSignature)?;
-        let signature = &self.inner.signature_value;
-        if signature.unused_bits != 0 {
-            return Err(X509Error::BadSignature);
-        }
-        let held = issuer.verify(algorithm, self.inner.tbs_certificate.as_ref(), &signature.data);
+        let held = issuer.verify(algorithm, self.signed.content, self.signed.signature);
         held.ok().ok_or(X509Error::BadSignature)
     }
 
@@ -286,17 +285,13 @@ where
     }
 }
 
-/// One SEQUENCE of three elements that fills the bytes: nothing unsigned hides behind the signature.
-fn has_three_parts(der: &[u8]) -> bool {
-    let Ok(([], outer)) = Any::from_der(der) else { return false };
-    let mut content = outer.data;
-    for _ in 0..3 {
-        match Any::from_der(content) {
-            Ok((rest, _)) => content = rest,
-            Err(_) => return false,
-        }
-    }
-    outer.tag() == Tag::Sequence && content.is_empty()
+/// The content of the algorithm identifier within what is signed, which must be that of the frame byte for byte
+/// (RFC 5280 4.1.1.2): version, serial number, algorithm.
+fn inner_algorithm(signed: &[u8]) -> Option<&[u8]> {
+    let (content, _) = take(0x30, signed)?;
+    let (_version, rest) = take(0xa0, content)?;
+    let (_serial, rest) = take(0x02, rest)?;
+    take(0x30, rest).map(|(algorithm, _)| algorithm)
 }
 
 /// Splits DER certificates that stand one after the other, as the Workload API sends them. The pieces are not read.

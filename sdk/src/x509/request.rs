@@ -2,12 +2,12 @@
 //!
 //! Nothing else is taken from a request: which names a certificate gets is for the issuer to decide (rows ).
 
-use x509_parser::asn1_rs::{Any, FromDer as _, Tag};
+use x509_parser::asn1_rs::FromDer as _;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::x509::X509Version;
 
 use super::signature;
-use crate::der::element;
+use crate::der::{Signed, element};
 use crate::key::{KeyError, KeyType, PrivateKey, PublicKey, SignatureAlgorithm};
 use crate::reason::{Reason, Refusal};
 
@@ -20,7 +20,7 @@ const ECDSA_SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
 /// A request that was read, and whose signature was not checked.
 #[derive(Debug)]
 pub struct CertificateRequest<'a> {
-    inner: X509CertificationRequest<'a>,
+    signed: Signed<'a>,
     key: PublicKey,
     algorithm: SignatureAlgorithm,
 }
@@ -46,16 +46,17 @@ impl<'a> CertificateRequest<'a> {
     /// # Errors
     /// [`RequestError::Malformed`] or [`RequestError::Key`].
     pub fn parse(der: &'a [u8]) -> Result<Self, RequestError> {
-        if der.len() > MAX_REQUEST_BYTES || !has_three_parts(der) {
+        if der.len() > MAX_REQUEST_BYTES {
             return Err(RequestError::Malformed);
         }
+        let signed = Signed::read(der).ok_or(RequestError::Malformed)?;
         let (rest, inner) = X509CertificationRequest::from_der(der).ok().ok_or(RequestError::Malformed)?;
         if !rest.is_empty() || inner.certification_request_info.version != X509Version::V1 {
             return Err(RequestError::Malformed);
         }
         let key = PublicKey::from_spki(inner.certification_request_info.subject_pki.raw).map_err(RequestError::Key)?;
-        let algorithm = signature::algorithm(&inner.signature_algorithm).ok_or(RequestError::BadSignature)?;
-        Ok(Self { inner, key, algorithm })
+        let algorithm = signature::algorithm(signed.algorithm).ok_or(RequestError::BadSignature)?;
+        Ok(Self { signed, key, algorithm })
     }
 
     /// The key, before anybody has proved to have it.
@@ -69,11 +70,7 @@ impl<'a> CertificateRequest<'a> {
     /// # Errors
     /// [`RequestError::BadSignature`].
     pub fn verify(self) -> Result<PublicKey, RequestError> {
-        let signature = &self.inner.signature_value;
-        if signature.unused_bits != 0 {
-            return Err(RequestError::BadSignature);
-        }
-        let held = self.key.verify(self.algorithm, self.inner.certification_request_info.raw, &signature.data);
+        let held = self.key.verify(self.algorithm, self.signed.content, self.signed.signature);
         held.ok().map(|()| self.key).ok_or(RequestError::BadSignature)
     }
 
@@ -109,18 +106,6 @@ impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
         Refusal::new(error.reason(), error.to_string())
     }
-}
-
-/// One SEQUENCE that fills the bytes, of what is signed, an algorithm by its object identifier, and a bit string. The reader
-/// that follows takes other tags for these.
-fn has_three_parts(der: &[u8]) -> bool {
-    let Ok(([], outer)) = Any::from_der(der) else { return false };
-    let Ok((rest, info)) = Any::from_der(outer.data) else { return false };
-    let Ok((rest, algorithm)) = Any::from_der(rest) else { return false };
-    let Ok(([], signature)) = Any::from_der(rest) else { return false };
-    let Ok((_, identifier)) = Any::from_der(algorithm.data) else { return false };
-    let tags = [outer.tag(), info.tag(), algorithm.tag(), identifier.tag(), signature.tag()];
-    tags == [Tag::Sequence, Tag::Sequence, Tag::Sequence, Tag::Oid, Tag::BitString]
 }
 
 #[cfg(test)]
@@ -159,9 +144,11 @@ mod tests {
         assert_eq!(verdict(&swapped), Err(RequestError::BadSignature));
         // Another byte anywhere.
         for at in 0..own.len() {
-            let mut changed = own.clone();
-            changed[at] ^= 1;
-            assert!(verdict(&changed).is_err(), "byte {at}");
+            for change in (0..8).map(|bit| 1 << bit) {
+                let mut changed = own.clone();
+                changed[at] ^= change;
+                assert!(verdict(&changed).is_err(), "byte {at}, changed by {change:#04x}");
+            }
         }
         assert_eq!(verdict(&[&own[..], &[0]].concat()), Err(RequestError::Malformed));
         assert_eq!(verdict(&own[..own.len() - 1]), Err(RequestError::Malformed));

@@ -321,20 +321,16 @@ fn a_chain_of_the_greatest_length_is_an_svid_and_each_link_of_it_an_authority() 
 }
 
 #[test]
-fn parameters_that_are_not_null_make_no_algorithm() {
-    use x509_parser::asn1_rs::{Any, Class, Header, Length, Tag};
-    use x509_parser::oid_registry::{OID_PKCS1_SHA256WITHRSA, OID_SIG_ECDSA_WITH_SHA256};
-    use x509_parser::x509::AlgorithmIdentifier;
-    let any = |tag, data: &'static [u8]| {
-        Any::new(Header::new(Class::Universal, false, tag, Length::Definite(data.len())), data)
+fn an_algorithm_has_one_spelling() {
+    let rsa = |parameters: &[u8]| {
+        signature::algorithm(&[b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b", parameters].concat())
     };
-    let rsa = |parameters| signature::algorithm(&AlgorithmIdentifier::new(OID_PKCS1_SHA256WITHRSA, parameters));
-    assert_eq!(rsa(Some(any(Tag::Null, b""))), Some(crate::key::SignatureAlgorithm::RsaPkcs1Sha256));
-    for parameters in
-        [None, Some(any(Tag::Null, b"x")), Some(any(Tag::OctetString, b"")), Some(any(Tag::Sequence, b"x"))]
-    {
-        assert_eq!(rsa(parameters), None);
+    assert_eq!(rsa(&[0x05, 0x00]), Some(crate::key::SignatureAlgorithm::RsaPkcs1Sha256));
+    for parameters in [&[][..], &[0x05, 0x01, 0x00], &[0x25, 0x00], &[0x04, 0x00], &[0x30, 0x00], &[0x05, 0x00, 0x00]] {
+        assert_eq!(rsa(parameters), None, "{parameters:02x?}");
     }
-    let ec = |parameters| signature::algorithm(&AlgorithmIdentifier::new(OID_SIG_ECDSA_WITH_SHA256, parameters));
-    assert!(ec(None).is_some() && ec(Some(any(Tag::Null, b""))).is_none());
+    let ec =
+        |parameters: &[u8]| signature::algorithm(&[b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02", parameters].concat());
+    assert!(ec(&[]).is_some() && ec(&[0x05, 0x00]).is_none());
+    assert_eq!(signature::algorithm(&[]), None);
 }
