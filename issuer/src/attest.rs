@@ -114,7 +114,7 @@ pub struct Attested {
 enum Means {
     JoinToken { sha256: Digest },
     EnrolledKey,
-    Certificate,
+    Certificate { key_sha256: Digest },
 }
 
 /// One way of proving which node this is.

@@ -55,7 +55,7 @@ impl<'a> Signed<'a> {
 pub(crate) fn take(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&[found, first], rest) = der.split_first_chunk()?;
     let (len, rest) = match first {
-        0..0x80 => (usize::from(first), rest),
+        0..=0x7f => (usize::from(first), rest),
         0x81 => rest.split_first().map(|(len, rest)| (usize::from(*len), rest)).filter(|(len, _)| *len >= 0x80)?,
         0x82 => {
             let (len, rest) = rest.split_first_chunk()?;

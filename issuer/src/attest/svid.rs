@@ -137,10 +137,11 @@ impl Attested {
                 };
                 directory.enrol(enrol).await?
             }
-            Means::Certificate => {
+            Means::Certificate { key_sha256 } => {
                 let enrol = EnrolMachine {
                     spiffe_id: self.spiffe_id,
                     attestor: self.attestor.to_owned(),
+                    machine_key_sha256: key_sha256,
                     key_spki: self.key.spki().to_vec(),
                     selectors: self.selectors,
                     svid_not_after,
@@ -172,10 +173,15 @@ fn refusal(outcome: &Enrolment) -> Refusal {
         }
         Enrolment::OtherKeyInUse => Refusal::new(
             Reason::MachineEnrolledElsewhere,
-            "this certificate has enrolled another node key, whose SVID has not ended yet",
+            "the key of this certificate has enrolled another node key, whose SVID has not ended yet",
         ),
-        Enrolment::NodeFrozen => Refusal::new(Reason::NodeFrozen, "the node is frozen: its state was used twice"),
-        Enrolment::NodeBanned => Refusal::new(Reason::NodeBanned, "the node is banned"),
+        Enrolment::NodeFrozen => Refusal::new(
+            Reason::NodeFrozen,
+            "the node is frozen, or another of its machine's key: its state was used twice",
+        ),
+        Enrolment::NodeBanned => {
+            Refusal::new(Reason::NodeBanned, "the node is banned, or another of its machine's key")
+        }
         Enrolment::Enrolled(_) => Refusal::new(Reason::Internal, "an enrolled node was taken for a refusal"),
     }
 }

@@ -7,9 +7,10 @@
 //! - Everything is bounded before any cryptography: 4 certificates, 48 KiB, RSA from 2048 to 4096 bits (SPIRE 1.14.2: huge
 //!   chains and keys cost its server its processor).
 //! - The chain that is verified is that of the very key that signed, and names are taken from the certificate that was verified.
-//! - The node is named by the SHA-256 of the certificate. While an enrolled node key of that name is in use, another one is
-//!   refused: whoever copies a machine's key does not displace the machine.
-//! - Certificate revocation lists are not looked at: a stolen machine is banned.
+//! - The node is named by the SHA-256 of the certificate. While a node key is in use that was enrolled by the machine's key,
+//!   another one is refused: whoever copies a machine's key does not displace the machine.
+//! - Certificate revocation lists are not looked at: a stolen machine is banned, by its key. A certificate alone would not do:
+//!   an ECDSA signature has a twin that anybody can work out, and with it a certificate of another fingerprint.
 
 mod authorities;
 mod names;
@@ -117,7 +118,8 @@ impl Attestor for X509Pop<'_> {
         let spiffe_id = SpiffeId::from_path(self.trust_domain, &format!("/mayfly/node/{NAME}/{fingerprint}"))?;
         let mut selectors = own_selectors(NAME, &fingerprint)?.to_vec();
         selectors.extend(names::selectors(&chain.leaf, anchor)?);
-        Ok(Attested { spiffe_id, attestor: NAME, selectors, key, means: Means::Certificate })
+        let means = Means::Certificate { key_sha256: sha256(&[leaf.spki()]) };
+        Ok(Attested { spiffe_id, attestor: NAME, selectors, key, means })
     }
 }
 

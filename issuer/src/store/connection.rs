@@ -21,7 +21,7 @@ pub(super) type Connection = sqlx::SqliteConnection;
 pub(super) type Row = sqlx::sqlite::SqliteRow;
 
 /// The schema that this build writes.
-const SCHEMA: i64 = 6;
+const SCHEMA: i64 = 7;
 const FILE: &str = "store.db";
 const LOCK_FILE: &str = "store.lock";
 const PAGE_BYTES: u64 = 4096;
@@ -168,6 +168,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
         step(4, "policies", include_str!("../../migrations/0004_policies.sql")),
         step(5, "users", include_str!("../../migrations/0005_users.sql")),
         step(6, "client assertions", include_str!("../../migrations/0006_client_assertions.sql")),
+        step(7, "machine keys", include_str!("../../migrations/0007_machine_keys.sql")),
     ];
     Migrator::with_migrations(steps).run(connection).await.map_err(|error| match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),

@@ -5,8 +5,9 @@ use ring::digest::{SHA256, digest};
 
 use super::StoreError;
 use super::nodes::{Enrolment, NodeRow, NodeState, get_node, write};
+use super::row::{fixed, time, word};
 use super::transaction::{Tx, Work};
-use crate::ledger::Record;
+use crate::ledger::{Digest, Record};
 
 /// Enrols a node whose machine proved possession of a certificate's key.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct EnrolMachine {
     pub spiffe_id: SpiffeId,
     /// How it proved itself.
     pub attestor: String,
+    /// SHA-256 of the DER `SubjectPublicKeyInfo` of the machine's certificate.
+    pub machine_key_sha256: Digest,
     /// DER `SubjectPublicKeyInfo` of the node key.
     pub key_spki: Vec<u8>,
     /// What was attested.
@@ -30,14 +33,23 @@ impl Work for EnrolMachine {
 
     /// The same node key may come again: a lost answer burns nothing. Another one must wait until the SVID of the one before
     /// has ended, so that a copied machine key displaces nobody. What was frozen or banned stays so: only an operator
-    /// decides about that.
+    /// decides about that. All this is asked of every node of the machine's key: who has the key has as many certificates of
+    /// it, and names by them, as the authority makes, and can make a second one of each by himself where it signs by ECDSA.
     async fn run(self, tx: &mut Tx<'_>) -> Result<Enrolment, StoreError> {
         let mut key_sha256 = [0; 32];
         key_sha256.copy_from_slice(digest(&SHA256, &self.key_spki).as_ref());
-        let before = get_node(tx, &self.spiffe_id).await?;
-        if let Some(node) = &before {
-            match node.state {
-                NodeState::Active if node.key_sha256 != key_sha256 && node.svid_not_after >= tx.now => {
+        let same_machine = sqlx::query(
+            "SELECT state, key_sha256, svid_not_after FROM nodes
+             WHERE trust_domain = $1 AND (spiffe_id = $2 OR machine_key_sha256 = $3) ORDER BY state = 'active'",
+        )
+        .bind(tx.trust_domain)
+        .bind(self.spiffe_id.as_str())
+        .bind(self.machine_key_sha256.to_vec())
+        .fetch_all(&mut *tx.connection)
+        .await?;
+        for node in &same_machine {
+            match word(node, 0, NodeState::parse)? {
+                NodeState::Active if fixed(node, 1)? != key_sha256 && time(node, 2)? >= tx.now => {
                     return Ok(Enrolment::OtherKeyInUse);
                 }
                 NodeState::Active => {}
@@ -45,6 +57,7 @@ impl Work for EnrolMachine {
                 NodeState::Banned => return Ok(Enrolment::NodeBanned),
             }
         }
+        let before = get_node(tx, &self.spiffe_id).await?;
         let node = NodeRow {
             spiffe_id: self.spiffe_id,
             owner: self.attestor.clone(),
@@ -61,6 +74,12 @@ impl Work for EnrolMachine {
             svid_not_after: self.svid_not_after,
         };
         write(tx, &node).await?;
+        sqlx::query("UPDATE nodes SET machine_key_sha256 = $1 WHERE trust_domain = $2 AND spiffe_id = $3")
+            .bind(self.machine_key_sha256.to_vec())
+            .bind(tx.trust_domain)
+            .bind(node.spiffe_id.as_str())
+            .execute(&mut *tx.connection)
+            .await?;
         tx.record(&self.records)?;
         Ok(Enrolment::Enrolled(Box::new(node)))
     }

@@ -12,6 +12,7 @@ use crate::place::{Place, START, change, node_id};
 on_every_engine! {
     another_key_waits_until_the_svid_of_the_one_before_has_ended,
     a_machine_that_is_frozen_or_banned_stays_so,
+    a_machine_is_one_under_every_name_that_its_key_has,
     an_evicted_machine_enrols_anew,
     a_token_is_redeemed_once_however_many_try,
     a_used_token_is_remembered_across_restarts_until_it_has_long_ended,
@@ -27,6 +28,7 @@ fn machine(place: &Place, key: &str) -> EnrolMachine {
     EnrolMachine {
         spiffe_id: node_id("m"),
         attestor: "x509pop".into(),
+        machine_key_sha256: [1; 32],
         key_spki: key.into(),
         selectors: vec!["x509pop:subject-cn:m".parse().unwrap()],
         svid_not_after: place.clock.now().saturating_add(mayfly_sdk::Ttl::from_s(3600)),
@@ -74,6 +76,29 @@ async fn a_machine_that_is_frozen_or_banned_stays_so(place: Place) {
         place.pass(2 * NO_LIFE);
         assert_eq!(store.enrol_machine(machine(&place, "two")).await.unwrap(), refused, "nor later");
     }
+}
+
+async fn a_machine_is_one_under_every_name_that_its_key_has(place: Place) {
+    let named = |name: &str, key: &str| EnrolMachine { spiffe_id: node_id(name), ..machine(&place, key) };
+    let (store, _) = place.open().await;
+    enrolled(&place, &store, "one").await;
+    assert_eq!(store.enrol_machine(named("renewed", "two")).await.unwrap(), Enrolment::OtherKeyInUse);
+    place.pass(NO_LIFE + 1);
+    let second = store.enrol_machine(named("renewed", "two")).await.unwrap();
+    assert!(
+        matches!(second, Enrolment::Enrolled(node) if node.spiffe_id == node_id("renewed") && node.generation == 1)
+    );
+    for (state, refused) in [(NodeState::Frozen, Enrolment::NodeFrozen), (NodeState::Banned, Enrolment::NodeBanned)] {
+        store.commit(change(vec![Op::SetNodeState { spiffe_id: node_id("m"), state }])).await.unwrap();
+        // A node of the same machine that is in use does not come before the one that is kept out.
+        for name in ["m", "renewed", "third"] {
+            assert_eq!(store.enrol_machine(named(name, "two")).await.unwrap(), refused, "{name}");
+        }
+    }
+    let other = EnrolMachine { machine_key_sha256: [2; 32], ..named("third", "three") };
+    assert!(matches!(store.enrol_machine(other).await.unwrap(), Enrolment::Enrolled(_)));
+    store.commit(change(vec![Op::EvictNode { spiffe_id: node_id("m") }])).await.unwrap();
+    assert!(matches!(store.enrol_machine(named("renewed", "two")).await.unwrap(), Enrolment::Enrolled(_)));
 }
 
 async fn an_evicted_machine_enrols_anew(place: Place) {

@@ -110,6 +110,42 @@ async fn only_a_chain_to_a_configured_authority_enrols() {
     assert_eq!(nodes(&rig).len(), enrolled);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_has_one_node_and_one_ban_whatever_certificates_of_its_key_it_brings() {
+    let pki = Pki::new();
+    let rig = issuer(&pki, &[]);
+    let ours = pki.machine("ours");
+    let (proof, node_key) = (private(&ours), key());
+    let enrol = async |leaf: &[u8], node_key: &PrivateKey| {
+        let chain = [leaf.to_vec(), pki.intermediate.der.clone()];
+        let attested = Stranger::dial(&rig).await.attest(&chain, &proof, node_key).await;
+        attested.map(|_| ()).map_err(|refusal| refusal.reason)
+    };
+    assert_eq!(enrol(&ours.der, &node_key).await, Ok(()));
+    // One that its authority makes of the same key, and one that nobody made.
+    let renewed = pki.intermediate.signs(machine("ours"), KeyPair::try_from(ours.key.serialized_der()).unwrap());
+    let twin = ours.twin();
+    assert!(twin != ours.der && renewed.der != ours.der);
+    for other in [&twin, &renewed.der] {
+        assert_eq!(enrol(other, &key()).await, Err(Reason::MachineEnrolledElsewhere));
+    }
+    assert_eq!(nodes(&rig).len(), 1);
+    let banned = rig.run(&["node", "ban", &super::name_of(&rig, &ours)]);
+    assert!(banned.status.success());
+    for certificate in [&ours.der, &twin, &renewed.der] {
+        for node_key in [&node_key, &key()] {
+            assert_eq!(enrol(certificate, node_key).await, Err(Reason::NodeBanned));
+        }
+    }
+    assert_eq!(nodes(&rig).len(), 1);
+    assert_eq!(verdict(&rig, &pki.chain(&pki.machine("ours")), &proof).await, Err(Reason::SignatureInvalid));
+    assert_eq!(
+        leaf(&rig, &pki, |_| {}).await,
+        Ok(()),
+        "another machine, with the same names or not, is another machine"
+    );
+}
+
 /// Rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_certificates_of_a_chain_say_binds() {

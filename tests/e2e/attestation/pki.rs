@@ -69,6 +69,34 @@ impl Made {
         params.signed_by(key, &self.issuer()).unwrap().der().to_vec()
     }
 
+    /// A certificate of the same content, as good and with another fingerprint, that nobody signed: of an ECDSA signature (r, s)
+    /// the twin (r, n - s) holds as well, and anybody can work it out.
+    pub(super) fn twin(&self) -> Vec<u8> {
+        const N: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+        // SEQUENCE { r INTEGER, s INTEGER }, which ends the certificate as it ends its BIT STRING.
+        let at = self.der.windows(4).rposition(|it| matches!(it, [0x03, 0x40..=0x49, 0, 0x30])).unwrap();
+        let r_len = usize::from(self.der[at + 6]);
+        let (r, s) = self.der[at + 5..].split_at(2 + r_len);
+        let n: Vec<u8> = (0..32).map(|at| u8::from_str_radix(&N[2 * at..2 * at + 2], 16).unwrap()).collect();
+        let s = &s[2..];
+        let s = [vec![0; 33 - s.len()], s.to_vec()].concat();
+        let (mut twin, mut borrow) = (vec![0; 33], 0);
+        for at in (0..32).rev() {
+            let digit = i32::from(n[at]) - i32::from(s[at + 1]) - borrow;
+            borrow = i32::from(digit < 0);
+            twin[at + 1] = u8::try_from(digit + 256 * borrow).unwrap();
+        }
+        while twin[0] == 0 && twin[1] < 0x80 {
+            twin.remove(0);
+        }
+        let element = |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()], content].concat();
+        let signature = element(0x30, &[r, &element(2, &twin)].concat());
+        let bits = element(3, &[&[0], &signature[..]].concat());
+        let content = [&self.der[4..at], &bits].concat();
+        let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+        [&[0x30, 0x82, high, low], &content[..]].concat()
+    }
+
     pub(super) fn private_key(&self) -> PrivateKey {
         PrivateKey::from_pkcs8(&self.key.serialize_der()).unwrap()
     }
