@@ -9,6 +9,7 @@
 
 mod attenuation;
 mod cache;
+mod call;
 mod caller;
 mod claims;
 mod constraint;
@@ -28,6 +29,7 @@ mod verifier;
 mod wire;
 
 pub use attenuation::{Actor, AttenuationError, Link, MAX_HOPS, Parent, Wish, attenuate};
+pub use call::Call;
 pub use caller::TaskCaller;
 pub use claims::{Binding, StatusEntry, TaskClaims, TaskLink};
 pub use constraint::{Constraint, Path, Range};

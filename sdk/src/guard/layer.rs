@@ -14,7 +14,7 @@ use tower::{Layer, Service};
 use super::challenge::Challenge;
 use super::{Denial, Denied, Guard};
 use crate::dpop::{self, DpopRequest, DpopVerifier, HeldProof};
-use crate::task::{Shown, TaskCaller, TaskClaims, TaskTokenError};
+use crate::task::{Call, Shown, TaskCaller, TaskClaims, TaskTokenError};
 use crate::time::Clock;
 use crate::tls::PeerInfo;
 use crate::wit::{Origin, ProofError};
@@ -210,7 +210,16 @@ impl Caller {
         self.who.require_scope(scope).map_err(|error| self.denied(error, scope))
     }
 
-    /// Whether a detail of the grant allows a call of this tool at this place with these arguments.
+    /// Whether one detail of the grant allows this call.
+    ///
+    /// # Errors
+    /// What to answer: 403.
+    pub fn require(&self, call: &Call<'_>) -> Result<(), Denied> {
+        self.who.require(call).map_err(|error| self.denied(error, ""))
+    }
+
+    /// Whether a detail of the grant allows a call of this tool at this place with these arguments. One that limits kinds of
+    /// data or an identifier does not: name them in a [`Call`].
     ///
     /// # Errors
     /// What to answer: 403.
@@ -221,7 +230,7 @@ impl Caller {
         action: &str,
         arguments: &crate::json::Object,
     ) -> Result<(), Denied> {
-        self.who.require_tool(name, location, action, arguments).map_err(|error| self.denied(error, ""))
+        self.require(&Call::tool(name, arguments).at(location).action(action))
     }
 
     fn denied(&self, error: TaskTokenError, scope: &str) -> Denied {

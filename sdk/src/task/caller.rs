@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::attenuation::Actor;
+use super::call::Call;
 use super::claims::{TaskClaims, TaskLink};
-use super::detail::Detail;
 use super::grant::Grant;
 use super::subject::{Subject, User};
 use super::token::TaskTokenError;
@@ -92,7 +92,17 @@ impl TaskCaller {
         if self.grant().scope().contains(scope) { Ok(()) } else { Err(TaskTokenError::InsufficientScope) }
     }
 
-    /// Whether a detail of the grant allows a call of this tool at this place with these arguments.
+    /// Whether one detail of the grant allows this call.
+    ///
+    /// # Errors
+    /// [`TaskTokenError::InsufficientDetail`].
+    pub fn require(&self, call: &Call<'_>) -> Result<(), TaskTokenError> {
+        let allowed = self.grant().details().iter().any(|detail| detail.admits(call));
+        if allowed { Ok(()) } else { Err(TaskTokenError::InsufficientDetail) }
+    }
+
+    /// Whether a detail of the grant allows a call of this tool at this place with these arguments. One that limits kinds of
+    /// data or an identifier does not: name them in a [`Call`].
     ///
     /// # Errors
     /// [`TaskTokenError::InsufficientDetail`].
@@ -103,13 +113,7 @@ impl TaskCaller {
         action: &str,
         arguments: &Object,
     ) -> Result<(), TaskTokenError> {
-        let allows = |detail: &Detail| match detail {
-            Detail::Tool(tool) => {
-                tool.name() == name && tool.resource().admits(location, action) && tool.admits(arguments)
-            }
-            Detail::Resource(_) => false,
-        };
-        if self.grant().details().iter().any(allows) { Ok(()) } else { Err(TaskTokenError::InsufficientDetail) }
+        self.require(&Call::tool(name, arguments).at(location).action(action))
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::call::Call;
 use super::constraint::Constraint;
 use super::grant::{At, GrantError, distinct, no_others};
 use super::value::{ArgumentValue, text};
@@ -48,6 +49,18 @@ impl Detail {
             (Self::Tool(own), Self::Tool(other)) => own.is_within(other),
             (Self::Resource(own), Self::Resource(other)) => own.is_within(other),
             (Self::Tool(_), Self::Resource(_)) | (Self::Resource(_), Self::Tool(_)) => false,
+        }
+    }
+
+    /// Whether this call may be made: it names all that this limits, and nothing beyond.
+    #[must_use]
+    pub fn admits(&self, call: &Call<'_>) -> bool {
+        match (self, call.tool) {
+            (Self::Tool(tool), Some((name, arguments))) => {
+                tool.name == name && tool.at.admits(call) && tool.admits(arguments)
+            }
+            (Self::Resource(resource), None) => resource.admits(call),
+            (Self::Tool(_), None) | (Self::Resource(_), Some(_)) => false,
         }
     }
 
@@ -121,7 +134,14 @@ impl Tool {
         &self.at
     }
 
-    /// Whether a call with these arguments may be made. An argument that is limited must be there.
+    /// Which arguments are limited, and to what.
+    #[must_use]
+    pub fn constraints(&self) -> &BTreeMap<String, Constraint> {
+        &self.constraints
+    }
+
+    /// Whether its constraints hold for these arguments; [`Detail::admits`] looks at the rest too. An argument that is limited
+    /// must be there.
     #[must_use]
     pub fn admits(&self, arguments: &Object) -> bool {
         self.constraints.iter().all(|(name, constraint)| {
@@ -168,11 +188,42 @@ impl Tool {
 }
 
 impl Resource {
-    /// Whether something may be done at this place.
+    /// At which places; none: not limited.
     #[must_use]
-    pub fn admits(&self, location: &str, action: &str) -> bool {
-        let among = |list: &Option<BTreeSet<String>>, one: &str| list.as_ref().is_none_or(|list| list.contains(one));
-        among(&self.locations, location) && among(&self.actions, action)
+    pub fn locations(&self) -> Option<&BTreeSet<String>> {
+        self.locations.as_ref()
+    }
+
+    /// What may be done; none: not limited.
+    #[must_use]
+    pub fn actions(&self) -> Option<&BTreeSet<String>> {
+        self.actions.as_ref()
+    }
+
+    /// With which kinds of data; none: not limited.
+    #[must_use]
+    pub fn datatypes(&self) -> Option<&BTreeSet<String>> {
+        self.datatypes.as_ref()
+    }
+
+    /// To what alone; none: not limited.
+    #[must_use]
+    pub fn identifier(&self) -> Option<&str> {
+        self.identifier.as_deref()
+    }
+
+    /// Whether a call may be made as far as its place, action, kinds of data and identifier go: each that is limited must be
+    /// named.
+    #[must_use]
+    pub fn admits(&self, call: &Call<'_>) -> bool {
+        let among = |list: &Option<BTreeSet<String>>, named: &[&str]| {
+            let within = |list: &BTreeSet<String>| !named.is_empty() && named.iter().all(|one| list.contains(*one));
+            list.as_ref().is_none_or(within)
+        };
+        among(&self.locations, call.location.as_slice())
+            && among(&self.actions, call.action.as_slice())
+            && among(&self.datatypes, call.datatypes)
+            && self.identifier.as_deref().is_none_or(|only| call.identifier == Some(only))
     }
 
     fn is_within(&self, other: &Self) -> bool {

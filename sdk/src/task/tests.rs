@@ -1,3 +1,4 @@
+mod calls;
 mod edges;
 mod feed;
 mod inspecting;
