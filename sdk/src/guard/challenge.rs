@@ -23,7 +23,7 @@ const REASON: &str = grpc::REASON;
 pub(super) struct Challenge {
     /// Where the document about the resource is.
     pub(super) resource_metadata: Option<String>,
-    /// The scope tokens that the call needs.
+    /// The scope tokens that the call needs. Only those that can be quoted are named.
     pub(super) scope: Vec<String>,
     /// Whether tokens are taken with a proof too.
     pub(super) dpop: bool,
@@ -118,8 +118,10 @@ impl Denied {
             parts.push(format!("error=\"{error}\""));
             parts.push(format!("error_description=\"{self}\""));
         }
-        if !self.challenge.scope.is_empty() {
-            parts.push(format!("scope=\"{}\"", self.challenge.scope.join(" ")));
+        let scope: Vec<&str> =
+            self.challenge.scope.iter().map(String::as_str).filter(|token| quotable(token)).collect();
+        if !scope.is_empty() {
+            parts.push(format!("scope=\"{}\"", scope.join(" ")));
         }
         if let Some(url) = &self.challenge.resource_metadata {
             parts.push(format!("resource_metadata=\"{url}\""));
@@ -156,7 +158,7 @@ impl Denied {
 
     fn write(&self, headers: &mut HeaderMap) {
         headers.insert(REASON, HeaderValue::from_static(self.reason().code()));
-        // It was made of printable characters when the layer was.
+        // It is made of printable characters.
         for value in self.challenges().into_iter().filter_map(|challenge| HeaderValue::try_from(challenge).ok()) {
             headers.append(WWW_AUTHENTICATE, value);
         }
@@ -188,4 +190,9 @@ impl From<Denied> for Status {
         denied.write(&mut headers);
         Status::with_metadata(code, plain.message(), MetadataMap::from_headers(headers))
     }
+}
+
+/// What may stand between quotation marks in a challenge as it is: scope tokens are made of this (RFC 6749 3.3).
+pub(super) fn quotable(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
 }

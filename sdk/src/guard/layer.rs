@@ -11,7 +11,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
-use super::challenge::Challenge;
+use super::challenge::{Challenge, quotable};
 use super::{Denial, Denied, Guard};
 use crate::dpop::{self, DpopRequest, DpopVerifier, HeldProof};
 use crate::task::{Call, Shown, TaskCaller, TaskClaims, TaskTokenError};
@@ -68,11 +68,17 @@ impl TaskLayer {
         self
     }
 
-    /// Every request needs these scope tokens. A challenge names them.
+    /// Every request needs these scope tokens, and those of earlier calls of this. A text with spaces is several, as OAuth writes
+    /// them. One that no grant can have (RFC 6749 3.3) refuses every request. A challenge names them.
     #[must_use]
     pub fn scope<S: Into<String>>(mut self, tokens: impl IntoIterator<Item = S>) -> Self {
-        Arc::make_mut(&mut self.challenge).scope =
-            tokens.into_iter().map(Into::into).filter(|token| quotable(token)).collect();
+        let needed = &mut Arc::make_mut(&mut self.challenge).scope;
+        for text in tokens.into_iter().map(Into::into) {
+            let listed: Vec<&str> = text.split(' ').filter(|token| !token.is_empty()).collect();
+            // Of nothing at all it is not known what was meant: it is needed as it stands, and nobody has it.
+            let listed = if listed.is_empty() { vec![text.as_str()] } else { listed };
+            needed.extend(listed.into_iter().map(str::to_owned));
+        }
         self
     }
 
@@ -236,7 +242,7 @@ impl Caller {
     fn denied(&self, error: TaskTokenError, scope: &str) -> Denied {
         record(&self.audience, Some(self.who.claims()), error.rule());
         let mut challenge = Challenge::clone(&self.challenge);
-        if quotable(scope) {
+        if !scope.is_empty() {
             challenge.scope = vec![scope.to_owned()];
         }
         Denied::new(Denial::Token(error), &Arc::new(challenge))
@@ -283,11 +289,6 @@ fn connection(extensions: &http::Extensions) -> Option<&PeerInfo> {
         return Some(info);
     }
     extensions.get::<PeerInfo>()
-}
-
-/// What may stand between quotation marks in a challenge as it is.
-fn quotable(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte))
 }
 
 /// The record of a decision: `rule` is empty where it was to admit.

@@ -2,6 +2,8 @@
 
 mod following;
 #[cfg(all(feature = "axum", feature = "serve"))]
+mod routes;
+#[cfg(all(feature = "axum", feature = "serve"))]
 mod serving;
 
 use std::time::Duration;

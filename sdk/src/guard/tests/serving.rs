@@ -27,29 +27,29 @@ use crate::tls::{
 };
 use crate::x509::fixture::{Domain, Made, NOW, leaf, signed};
 
-const AGENT: &str = "spiffe://td/agent";
-const ORIGIN: &str = "https://files.example.org";
+pub(super) const AGENT: &str = "spiffe://td/agent";
+pub(super) const ORIGIN: &str = "https://files.example.org";
 
-struct World {
+pub(super) struct World {
     domain: Domain,
-    authority: Authority,
+    pub(super) authority: Authority,
     agent: FakeTasks,
-    clock: Clock,
-    hand: ClockHand,
-    feed: Messages<wire::Revocations>,
-    guard: Guard,
+    pub(super) clock: Clock,
+    pub(super) hand: ClockHand,
+    pub(super) feed: Messages<wire::Revocations>,
+    pub(super) guard: Guard,
     tasks: JoinSet<()>,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (agent, authority) = (FakeTasks::start(), Authority::new());
         let (clock, hand) = Clock::manual(NOW);
         let (guard, feed) = guard(&agent, &authority, &clock).await;
         Self { domain: Domain::new(), authority, agent, clock, hand, feed, guard, tasks: JoinSet::new() }
     }
 
-    fn instance(&self, id: &str) -> Made {
+    pub(super) fn instance(&self, id: &str) -> Made {
         signed(leaf(id), &self.domain.intermediate)
     }
 
@@ -77,7 +77,6 @@ impl World {
 
     /// An axum service; its handlers say who calls.
     async fn axum(&mut self) -> String {
-        let (address, incoming) = self.listen(&Options::default().alpn(["http/1.1"])).await;
         let who = get(|caller: Caller, headers: http::HeaderMap| async move {
             let user = caller.user().map(|user| user.subject().to_owned());
             let seen = headers.contains_key("authorization");
@@ -90,7 +89,12 @@ impl World {
         let origin = ORIGIN.parse().unwrap();
         let proved = get(|caller: Caller| async move { format!("{} proved", caller.agent()) });
         let proved = Router::new().route("/proved", proved).layer(self.guard.layer().dpop(origin, &self.clock));
-        let app = app.merge(proved);
+        self.serve(app.merge(proved)).await
+    }
+
+    /// Serves this with axum, and says where.
+    pub(super) async fn serve(&mut self, app: Router) -> String {
+        let (address, incoming) = self.listen(&Options::default().alpn(["http/1.1"])).await;
         self.tasks.spawn(async move {
             let service = app.into_make_service_with_connect_info::<PeerInfo>();
             ::axum::serve(Listener::new(incoming), service).await.unwrap();
@@ -98,12 +102,20 @@ impl World {
         address
     }
 
-    fn token(&self, of: &Made, task: i64) -> String {
+    pub(super) fn token(&self, of: &Made, task: i64) -> String {
         self.authority.token(&claims(&AGENT.parse().unwrap(), &of.der, task, NOW))
     }
 
+    /// A token of this holder for these scope tokens.
+    pub(super) fn scoped(&self, of: &Made, scope: &[&str]) -> String {
+        let mut claims = claims(&AGENT.parse().unwrap(), &of.der, 1, NOW);
+        let grant = json!({"audience": AUDIENCE, "scope": scope});
+        claims.grant = crate::task::Grant::from_json(grant.to_string().as_bytes()).unwrap();
+        self.authority.token(&claims)
+    }
+
     /// The status line and headers, and the body, of a request over a connection of this instance.
-    async fn get(&self, address: &str, path: &str, of: Option<&Made>, headers: &[String]) -> (u16, String) {
+    pub(super) async fn get(&self, address: &str, path: &str, of: Option<&Made>, headers: &[String]) -> (u16, String) {
         let tls = self.client(of, &Options::default().alpn(["http/1.1"]));
         let mut connection = connect(TcpStream::connect(address).await.unwrap(), &tls).await.unwrap();
         let headers: String = headers.iter().flat_map(|header| [header.as_str(), "\r\n"]).collect();
@@ -116,7 +128,7 @@ impl World {
 }
 
 /// A proof by this key for a request with this token (RFC 9449).
-fn proof(key: &PrivateKey, url: &str, id: &str, token: &str) -> String {
+pub(super) fn proof(key: &PrivateKey, url: &str, id: &str, token: &str) -> String {
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let hash = URL_SAFE_NO_PAD.encode(thumbprint(token.as_bytes()));
     let header = part(json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk::members(key.public_key())}));
@@ -186,7 +198,7 @@ async fn a_token_that_is_bound_to_a_key_needs_a_proof_by_that_key_for_each_reque
 /// What is presented, over whose connection; the status, the code, and the error of the challenge.
 type Case<'a> = (&'a [String], Option<&'a Made>, u16, &'a str, &'a str);
 
-fn bearer(token: &str) -> [String; 1] {
+pub(super) fn bearer(token: &str) -> [String; 1] {
     [format!("authorization: Bearer {token}")]
 }
 
@@ -245,12 +257,7 @@ async fn each_refusal_is_answered_as_rfc_6750_says() {
         assert!(challenge.contains(error), "{challenge}");
         assert!(!answer.contains(&token), "{answer}");
     }
-    let without_scope = {
-        let mut claims = claims(&AGENT.parse().unwrap(), &agent.der, 1, NOW);
-        let grant = format!(r#"{{"audience": "{AUDIENCE}", "scope": ["write"]}}"#);
-        claims.grant = crate::task::Grant::from_json(grant.as_bytes()).unwrap();
-        world.authority.token(&claims)
-    };
+    let without_scope = world.scoped(&agent, &["write"]);
     let (status, answer) = world.get(&address, "/", Some(&agent), &bearer(&without_scope)).await;
     assert_eq!(status, 403, "{answer}");
     assert!(answer.contains("error=\"insufficient_scope\"") && answer.contains("scope=\"read\""), "{answer}");
