@@ -23,7 +23,8 @@ struct Parts {
     keys: Option<TaskKeys>,
 }
 
-/// Whatever is known stays known while the stream is away; that it grows stale is for the verifier to see.
+/// Whatever is known stays known while the stream is away; that it grows stale is for the verifier to see. When the audience is
+/// withdrawn from this service, it takes no token until it may follow it again.
 pub(super) struct Feed {
     verifier: TaskVerifier,
     status: watch::Sender<SourceStatus>,
@@ -94,8 +95,13 @@ impl Subscriber for Feed {
         self.status.send_modify(|status| status.phase = Phase::Connecting);
     }
 
-    fn ended(&self, phase: Phase, refusal: Refusal, failures: u32, _withdraw: bool) {
+    fn ended(&self, phase: Phase, refusal: Refusal, failures: u32, withdraw: bool) {
+        // This service may not decide for this audience any more, be its feed stale or not.
+        if withdraw {
+            self.verifier.forget_keys();
+        }
         self.status.send_modify(|status| {
+            status.available &= !withdraw;
             status.phase = phase;
             status.failures = failures;
             status.refusal = Some(refusal);

@@ -106,6 +106,11 @@ impl TaskVerifier {
         }
     }
 
+    /// Takes no token any more, whatever it does while it is stale, until it has keys again. What has ended it still knows.
+    pub fn forget_keys(&self) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Whose tokens it takes; none before there are keys.
     #[must_use]
     pub fn issuer(&self) -> Option<String> {

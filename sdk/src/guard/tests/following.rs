@@ -85,6 +85,40 @@ async fn who_may_not_follow_an_audience_is_told_so() {
     assert!(guard.ready(Duration::ZERO).await.is_err());
 }
 
+#[tokio::test]
+async fn a_service_whose_audience_is_withdrawn_takes_no_token_until_it_is_given_back() {
+    let (agent, authority, domain) = (FakeTasks::start(), Authority::new(), Domain::new());
+    let (clock, _hand) = Clock::manual(NOW);
+    let feed = agent.feed();
+    feed.send(Ok(whole(&authority, 0))).unwrap();
+    let verifier = TaskVerifier::new(AUDIENCE, &clock).when_stale(WhenStale::OpenUntilExpiry);
+    let guard = Guard::start(agent.endpoint(), verifier);
+    guard.ready(Duration::from_secs(20)).await.unwrap();
+    let peer = domain.verdict_as(leaf("spiffe://td/a"), crate::x509::Usage::Client).unwrap();
+    let claims = crate::task::fixture::claims(&"spiffe://td/a".parse().unwrap(), peer.certificate(), 1, clock.now());
+    let token = authority.token(&claims);
+    let decided = || guard.decide(&token, Shown::Peer(&peer)).verdict.map(drop);
+    assert_eq!(decided(), Ok(()));
+    // An agent that is away takes nothing back.
+    let again = agent.feed();
+    again.send(Ok(whole(&authority, 0))).unwrap();
+    feed.send(Err(Status::unavailable("the agent restarts"))).unwrap();
+    until(&guard, |status| status.updates == 2).await;
+    assert_eq!((decided(), guard.status().available), (Ok(()), true));
+
+    let withdrawn = || Status::from(crate::Refusal::new(Reason::AudienceNotServed, "no entry of it serves that"));
+    again.send(Err(withdrawn())).unwrap();
+    until(&guard, |status| !status.available).await;
+    assert_eq!(decided(), Err(TaskTokenError::StandingUnknown));
+    assert_eq!(guard.ready(Duration::ZERO).await.unwrap_err().reason, Reason::AudienceNotServed);
+    assert!(!guard.is_fresh());
+
+    let back = agent.feed();
+    back.send(Ok(whole(&authority, 0))).unwrap();
+    guard.ready(Duration::from_secs(20)).await.unwrap();
+    assert_eq!((decided(), guard.is_fresh()), (Ok(()), true));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_feed_is_opened_anew_after_thirty_seconds() {
     let (agent, authority) = (FakeTasks::start(), Authority::new());
