@@ -73,7 +73,8 @@ pub struct DpopRequest<'a> {
 }
 
 impl DpopVerifier {
-    /// By this clock; remembers at most so many proofs, and refuses more than that within two minutes.
+    /// By this clock; remembers at most so many proofs, and refuses more than that within two minutes. One key has at most a quarter of
+    /// the room that is left in use (and 16 in any case); beyond that its proofs are refused, and nobody else's.
     #[must_use]
     pub fn new(clock: &Clock, most: usize) -> Self {
         Self { clock: clock.clone(), used: SingleUse::new(most) }

@@ -144,8 +144,9 @@ pub enum ProofError {
     /// The proof was used before.
     #[error("the proof was used before")]
     Used,
-    /// As many proofs as are remembered are in use: nobody could tell whether this one was used before.
-    #[error("more proofs are in use than are remembered")]
+    /// As many proofs as are remembered are in use, or as many as one key may have of them: nobody could tell whether this one was
+    /// used before. Come back when some have expired.
+    #[error("more proofs are in use than are remembered, of all keys or of this one")]
     TooManyInUse,
     /// A leeway or lifetime above what can be configured. The operator's.
     #[error("the leeway is at most 120 seconds, and a proof lives for 1 to 600")]

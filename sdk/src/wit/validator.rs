@@ -87,7 +87,8 @@ impl Validator {
         Ok(self)
     }
 
-    /// With proofs that are good once. Remembers so many of them at a time, some 100 bytes each.
+    /// With proofs that are good once. Remembers so many of them at a time, some 100 bytes each. One key has at most a quarter of the
+    /// room that is left in use (and 16 in any case); beyond that its proofs are refused, and nobody else's.
     #[must_use]
     pub fn with_single_use(self, most: usize) -> Self {
         Self { single_use: Some(Arc::new(SingleUse::new(most))), ..self }

@@ -54,6 +54,36 @@ fn a_proof_is_remembered_until_it_has_expired_and_room_is_needed() {
 }
 
 #[test]
+fn a_key_that_uses_proofs_without_end_shuts_nobody_else_out() {
+    let key = || PrivateKey::generate(KeyAlgorithm::EcP256).unwrap();
+    let at = Timestamp::from_unix_s;
+    let used = SingleUse::new(2000);
+    let note = |key: &PrivateKey, id: usize, now| used.note(key.public_key(), &id.to_string(), at(now + 90), at(now));
+    let takes_all = |key: &PrivateKey, now| (0..2000).take_while(|id| note(key, *id, now).is_ok()).count();
+
+    let greedy = key();
+    assert_eq!(takes_all(&greedy, 5), 400, "a quarter of what is left");
+    assert_eq!(note(&greedy, 2001, 6), Err(ProofError::TooManyInUse));
+    let other = key();
+    note(&other, 1, 6).unwrap();
+    assert_eq!(note(&other, 1, 7), Err(ProofError::Used));
+    assert_eq!(note(&greedy, 2001, 7), Err(ProofError::TooManyInUse), "it alone is refused");
+    // Many of them leave less and less, and something all the same; who uses few proofs notices nothing.
+    let more: Vec<_> = (0..7).map(|_| key()).collect();
+    let taken: Vec<_> = more.iter().map(|key| takes_all(key, 8)).collect();
+    assert!(taken.is_sorted_by(|one, next| one > next), "{taken:?}");
+    for id in 2..17 {
+        note(&other, id, 9).unwrap();
+    }
+    note(&key(), 1, 9).unwrap();
+    // What has expired is no more in use, of nobody.
+    for key in more.iter().take(1).chain([&greedy]) {
+        note(key, 2002, 100).unwrap();
+    }
+    assert_eq!(takes_all(&key(), 100), 400 - 1, "of 2000 without those two");
+}
+
+#[test]
 fn the_holder_learns_when_its_token_begins_and_ends() {
     let world = World::new();
     let of = |name: &str, value: i64| {
