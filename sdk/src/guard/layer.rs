@@ -59,8 +59,8 @@ impl TaskLayer {
     }
 
     /// Admits tokens that are bound to a bare key too, each request with a proof by that key (RFC 9449): for agents whose connections end
-    /// at somebody else's TLS. `origin` is where clients reach this service, and the path of a request is taken as it came: behind a
-    /// proxy that changes paths this admits nobody.
+    /// at somebody else's TLS. `origin` is where clients reach this service, and the path of a request is taken as it came (within
+    /// axum's `nest` too): behind a proxy that changes paths this admits nobody.
     #[must_use]
     pub fn dpop(mut self, origin: Origin, clock: &Clock) -> Self {
         self.proofs = Some(Arc::new(Proofs { origin, verifier: DpopVerifier::new(clock, MOST_PROOFS) }));
@@ -142,7 +142,7 @@ impl TaskLayer {
                     return Err(Denial::Proof(ProofError::NotOneProof));
                 };
                 let proof = proof.to_str().map_err(|_not_text| Denial::Proof(ProofError::NotText))?;
-                let target = proofs.origin.at(request.uri().path()).map_err(Denial::Proof)?;
+                let target = proofs.origin.at(path(request)).map_err(Denial::Proof)?;
                 let call = DpopRequest { method: request.method().as_str(), target: &target, token: Some(token) };
                 let proof = proofs.verifier.verify(proof, &call).map_err(Denial::Proof)?;
                 Ok((token, Shown::Proof(proof.thumbprint()), Some((proofs, proof))))
@@ -289,6 +289,15 @@ fn connection(extensions: &http::Extensions) -> Option<&PeerInfo> {
         return Some(info);
     }
     extensions.get::<PeerInfo>()
+}
+
+/// The path that the client called. Within `nest` of axum a request has what is left of it.
+fn path<B>(request: &Request<B>) -> &str {
+    #[cfg(feature = "axum")]
+    if let Some(::axum::extract::OriginalUri(uri)) = request.extensions().get::<::axum::extract::OriginalUri>() {
+        return uri.path();
+    }
+    request.uri().path()
 }
 
 /// The record of a decision: `rule` is empty where it was to admit.
