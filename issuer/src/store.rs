@@ -50,7 +50,7 @@ pub use entries::{EntryPages, EntryRow, PutEntry, issuance};
 pub use error::{Cause, StoreError};
 pub use join_tokens::JoinTokenRow;
 pub use ledger::Follower;
-pub use machines::EnrolMachine;
+pub use machines::{EnrolMachine, MachineEnrolment};
 pub use nodes::{EnrolNode, Enrolment, NodeRow, NodeState, ReattestNode, RenewNode, Renewal};
 pub use policies::{PolicyRow, PutPolicy};
 pub use refusals::RefuseTask;
@@ -218,7 +218,7 @@ impl Store {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn enrol_machine(&self, enrol: EnrolMachine) -> Result<Enrolment, StoreError> {
+    pub async fn enrol_machine(&self, enrol: EnrolMachine) -> Result<MachineEnrolment, StoreError> {
         self.work(enrol).await
     }
 
@@ -385,7 +385,8 @@ impl Store {
         self.work_then(work, |_| ()).await
     }
 
-    async fn work_then<W: Work>(
+    /// Does the work, and calls `then` as [`Store::begin_task`] does.
+    pub(crate) async fn work_then<W: Work>(
         &self,
         work: W,
         then: impl FnOnce(&W::Answer) + Send + 'static,

@@ -182,7 +182,6 @@ impl Holdings {
         if revision < self.revision {
             return Err(UpdateError::Older { sent: revision, held: self.revision });
         }
-        let same_epoch = revision.epoch == self.revision.epoch;
         let entries_change = !(delta.removed.is_empty() && delta.put.is_empty());
         for uid in delta.removed {
             self.remove(&uid);
@@ -194,7 +193,7 @@ impl Holdings {
             self.bundles.retain(|trust_domain, _| trust_domain.as_str() != name);
         }
         for bundle in delta.bundles {
-            self.put_bundle(&bundle, same_epoch);
+            self.put_bundle(&bundle);
         }
         if let Some(denials) = delta.denials {
             self.denials = Denials::from_wire(denials);
@@ -234,31 +233,21 @@ impl Holdings {
         }
     }
 
-    /// Takes a bundle, unless it cannot be read or an older one of the same epoch: what is held then stays.
-    fn put_bundle(&mut self, wire: &node::Bundle, same_epoch: bool) {
-        let bundle = match HeldBundle::read(wire) {
-            Ok(bundle) => bundle,
+    /// Takes a bundle, unless it cannot be read: what is held then stays. The revision orders bundles, not their sequences: an operator who
+    /// deletes a foreign bundle and sets an older one means it.
+    fn put_bundle(&mut self, wire: &node::Bundle) {
+        match HeldBundle::read(wire) {
+            Ok(bundle) => {
+                self.bundles.insert(bundle.trust_domain().clone(), Arc::new(bundle));
+            }
             Err(refusal) => {
                 tracing::warn!(
                     trust_domain = wire.trust_domain,
                     reason = refusal.reason.code(),
                     "a bundle cannot be read"
                 );
-                return;
             }
-        };
-        let newer = self.bundles.get(bundle.trust_domain()).filter(|held| held.sequence() > bundle.sequence());
-        if let Some(held) = newer.filter(|_| same_epoch) {
-            tracing::warn!(
-                trust_domain = wire.trust_domain,
-                sequence = wire.sequence,
-                held = held.sequence(),
-                reason = "bundle_older",
-                "an older bundle was not taken"
-            );
-            return;
         }
-        self.bundles.insert(bundle.trust_domain().clone(), Arc::new(bundle));
     }
 }
 
@@ -295,7 +284,7 @@ impl Denials {
 pub(crate) struct Gathering(Option<node::Snapshot>);
 
 impl Gathering {
-    /// Takes a part. The whole, when this was the last one; it replaces `held`, whose bundles stand in for older ones of the same epoch.
+    /// Takes a part. The whole, when this was the last one; it replaces `held`, whose bundles stand in for those that cannot be read.
     ///
     /// # Errors
     /// [`UpdateError`]: without a revision, or older than `held`.
@@ -322,7 +311,7 @@ impl Gathering {
         next.bundles = held.bundles.clone();
         next.bundles.retain(|trust_domain, _| named.contains(trust_domain.as_str()));
         for bundle in &whole.bundles {
-            next.put_bundle(bundle, revision.epoch == held.revision.epoch);
+            next.put_bundle(bundle);
         }
         for entry in whole.entries {
             next.put(entry);

@@ -242,6 +242,31 @@ fn a_suspended_task_has_no_token_and_goes_on_with_it_when_it_is_resumed() {
 }
 
 #[test]
+fn what_was_suspended_by_itself_under_a_suspended_task_stays_so_when_that_one_is_resumed() {
+    let rig = rig(&[]);
+    let root = begun(&rig, &[]);
+    let parent = file(&rig, "parent", root["token"].as_str().unwrap());
+    let writer = id(&rig, "writer");
+    let wish = ["--purpose", "a part", "--audience", FILES, "--scope", "read"];
+    let whose = ["--spiffe-id", &writer, "--parent-token-file", shown(&parent)];
+    let part = json(&rig, &[&["task", "delegate"], &wish[..], &whose].concat());
+    let (root, part) = (root["task"]["id"].as_str().unwrap(), part["task"]["id"].as_str().unwrap());
+    let state = |task: &str| rig.json(&["task", "show", task])["state"].as_str().unwrap().to_owned();
+    for (verb, task, stands) in [
+        ("suspend", root, ["suspended", "suspended"]),
+        ("suspend", part, ["suspended", "suspended"]),
+        ("resume", root, ["open", "suspended"]),
+        ("suspend", root, ["suspended", "suspended"]),
+        ("resume", root, ["open", "suspended"]),
+        ("resume", part, ["open", "open"]),
+    ] {
+        let output = rig.run(&["task", verb, task]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!([state(root), state(part)], stands, "after {verb}");
+    }
+}
+
+#[test]
 fn a_task_whose_files_cannot_be_written_is_taken_back() {
     let rig = rig(&[]);
     begun(&rig, &[]);

@@ -173,7 +173,7 @@ fn refusal(outcome: &Enrolment) -> Refusal {
         }
         Enrolment::OtherKeyInUse => Refusal::new(
             Reason::MachineEnrolledElsewhere,
-            "the key of this certificate has enrolled another node key, whose SVID has not ended yet",
+            "the key of this certificate has enrolled a node key, or a node by another certificate, whose SVID has not ended yet",
         ),
         Enrolment::NodeFrozen => Refusal::new(
             Reason::NodeFrozen,

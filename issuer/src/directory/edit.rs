@@ -1,10 +1,11 @@
 //! Edits: planned on what is served, durable, then visible, then pushed; one at a time.
 //!
-//! An edit runs to its end even if whoever asked for it goes away in the middle: memory would fall behind the store.
+//! An edit runs to its end even if whoever asked for it goes away in the middle: memory would fall behind the store. What becomes of a node is
+//! kept in the order of the commits: a ban would otherwise be overwritten by an enrolment that was stored before it.
 
 use std::{collections::BTreeSet, future::Future, sync::Arc};
 
-use mayfly_sdk::{Reason, Refusal, Revision, Serial, Timestamp};
+use mayfly_sdk::{Reason, Refusal, Revision, Serial, SpiffeId, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{Directory, Served};
@@ -13,8 +14,8 @@ use crate::{
     policy::{Policies, PolicySet},
     registry::{EntryChange, Plan, Registry, Uid},
     store::{
-        BundleRow, Change, Committed, EnrolMachine, EnrolNode, Enrolment, JoinTokenRow, NodeState, Op, PutPolicy,
-        ReattestNode, RenewNode, Renewal, StoreError,
+        BundleRow, Change, Committed, EnrolMachine, EnrolNode, Enrolment, JoinTokenRow, MachineEnrolment, NodeState,
+        Op, PutPolicy, ReattestNode, RenewNode, Renewal, StoreError,
     },
     sync::{recent::Touched, session::Changes},
 };
@@ -75,16 +76,9 @@ impl Directory {
         let this = Arc::clone(self);
         self.to_end(async move {
             let _turn = this.edits.lock().await;
-            let committed = this.store.commit(change.clone()).await?;
-            let mut served = this.served.write();
-            let mut touched = Touched::default();
-            let before = served.denials(change.at);
-            for op in change.ops {
-                served.apply(op, committed.revision, &mut touched);
-            }
-            touched.denials = served.denials(change.at) != before;
-            served.publish(committed.revision, &[], touched);
-            drop(served);
+            let (keeper, ops, at) = (Arc::clone(&this), change.ops.clone(), change.at);
+            let keep = move |committed: &Committed| keeper.served.write().keep_committed(ops, at, committed.revision);
+            let committed = this.store.work_then(change, keep).await?;
             this.acknowledgements.send_modify(|count| *count += 1);
             Ok(committed)
         })
@@ -164,9 +158,8 @@ impl Directory {
     pub async fn enrol(self: &Arc<Self>, enrol: EnrolNode) -> Result<Enrolment, StoreError> {
         let this = Arc::clone(self);
         self.to_end(async move {
-            let outcome = this.store.enrol(enrol).await?;
-            this.keep_enrolled(&outcome);
-            Ok(outcome)
+            let keeper = Arc::clone(&this);
+            this.store.work_then(enrol, move |outcome| keeper.served.write().keep_enrolled(outcome)).await
         })
         .await
         .unwrap_or(Err(StoreError::Shut))
@@ -179,9 +172,15 @@ impl Directory {
     pub async fn enrol_machine(self: &Arc<Self>, enrol: EnrolMachine) -> Result<Enrolment, StoreError> {
         let this = Arc::clone(self);
         self.to_end(async move {
-            let outcome = this.store.enrol_machine(enrol).await?;
-            this.keep_enrolled(&outcome);
-            Ok(outcome)
+            let keeper = Arc::clone(&this);
+            let keep = move |enrolment: &MachineEnrolment| {
+                let mut served = keeper.served.write();
+                for node in &enrolment.superseded {
+                    served.forget_node(node);
+                }
+                served.keep_enrolled(&enrolment.outcome);
+            };
+            Ok(this.store.work_then(enrol, keep).await?.outcome)
         })
         .await
         .unwrap_or(Err(StoreError::Shut))
@@ -194,9 +193,8 @@ impl Directory {
     pub async fn reattest(self: &Arc<Self>, reattest: ReattestNode) -> Result<Enrolment, StoreError> {
         let this = Arc::clone(self);
         self.to_end(async move {
-            let outcome = this.store.reattest_node(reattest).await?;
-            this.keep_enrolled(&outcome);
-            Ok(outcome)
+            let keeper = Arc::clone(&this);
+            this.store.work_then(reattest, move |outcome| keeper.served.write().keep_enrolled(outcome)).await
         })
         .await
         .unwrap_or(Err(StoreError::Shut))
@@ -209,9 +207,11 @@ impl Directory {
     pub async fn renew(self: &Arc<Self>, renew: RenewNode) -> Result<Renewal, StoreError> {
         let this = Arc::clone(self);
         self.to_end(async move {
-            let outcome = this.store.renew_node(renew.clone()).await?;
-            this.served.write().keep_renewed(renew, &outcome, this.clock.now());
-            Ok(outcome)
+            let (keeper, renewal) = (Arc::clone(&this), renew.clone());
+            let keep = move |outcome: &Renewal| {
+                keeper.served.write().keep_renewed(renewal, outcome, keeper.clock.now());
+            };
+            this.store.work_then(renew, keep).await
         })
         .await
         .unwrap_or(Err(StoreError::Shut))
@@ -237,15 +237,31 @@ impl Directory {
         running.join_all().await;
         self.store.shut().await;
     }
-
-    fn keep_enrolled(&self, outcome: &Enrolment) {
-        if let Enrolment::Enrolled(node) = outcome {
-            self.served.write().nodes.insert(node.spiffe_id.clone(), Arc::new((**node).clone()));
-        }
-    }
 }
 
 impl Served {
+    fn keep_enrolled(&mut self, outcome: &Enrolment) {
+        if let Enrolment::Enrolled(node) = outcome {
+            self.nodes.insert(node.spiffe_id.clone(), Arc::new((**node).clone()));
+        }
+    }
+
+    fn keep_committed(&mut self, ops: Vec<Op>, at: Timestamp, revision: Revision) {
+        let mut touched = Touched::default();
+        let before = self.denials(at);
+        for op in ops {
+            self.apply(op, revision, &mut touched);
+        }
+        touched.denials = self.denials(at) != before;
+        self.publish(revision, &[], touched);
+    }
+
+    fn forget_node(&mut self, spiffe_id: &SpiffeId) {
+        self.nodes.remove(spiffe_id);
+        self.registry.forget_node(spiffe_id);
+        self.end_session(spiffe_id);
+    }
+
     /// Keeps a new token, and forgets those that ended.
     fn keep_join_token(&mut self, token: JoinTokenRow) {
         let now = token.created_at;
@@ -306,11 +322,7 @@ impl Served {
                     self.end_session(&spiffe_id);
                 }
             }
-            Op::EvictNode { spiffe_id } => {
-                self.nodes.remove(&spiffe_id);
-                self.registry.forget_node(&spiffe_id);
-                self.end_session(&spiffe_id);
-            }
+            Op::EvictNode { spiffe_id } => self.forget_node(&spiffe_id),
         }
     }
 

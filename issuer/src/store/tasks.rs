@@ -164,10 +164,12 @@ impl Work for MoveTask {
                      WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)
                      AND state = 'suspended' AND suspended_by = $2 AND $3 = 'open' RETURNING id"
                 ),
+                // What is suspended by a task above stays so once that one is resumed: somebody else has said so of this one.
                 TaskState::Suspended => tree!(
                     "UPDATE tasks SET state = $3, suspended_by = $2
                      WHERE trust_domain = $1 AND id IN (SELECT id FROM tree)
-                     AND (state = 'open' OR (state = 'suspended' AND suspended_by IS NULL)) RETURNING id"
+                     AND (state = 'open' OR (state = 'suspended'
+                          AND (suspended_by IS NULL OR suspended_by NOT IN (SELECT id FROM tree)))) RETURNING id"
                 ),
                 _ => tree!(
                     "UPDATE tasks SET state = $3, suspended_by = NULL

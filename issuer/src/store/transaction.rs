@@ -13,7 +13,7 @@ use crate::ledger::{Encoded, Record};
 
 /// What a request does inside the transaction. It is run at most once; if it fails by its own fault
 /// ([`StoreError::is_requests_own`]), it is undone and its neighbours go on.
-pub(super) trait Work: Send + 'static {
+pub(crate) trait Work: Send + 'static {
     /// What the caller gets once everything is durable.
     type Answer: Send + 'static;
 
@@ -22,7 +22,7 @@ pub(super) trait Work: Send + 'static {
 }
 
 /// The transaction as a request sees it.
-pub(super) struct Tx<'a> {
+pub(crate) struct Tx<'a> {
     /// Inside `BEGIN`.
     pub(super) connection: &'a mut Connection,
     /// Whether it is one request's and nobody else's: undoing that request is undoing everything.

@@ -92,7 +92,7 @@ async fn a_store_of_a_newer_schema_is_refused_unless_it_says_that_we_may_use_it(
     drop(store);
     alter(&place, "UPDATE schema_info SET version = 9, oldest_reader = 8").await;
     let error = place.try_open().await.unwrap_err();
-    assert!(matches!(error, StoreError::NewerSchema { found: 9, oldest_reader: 8, ours: 6 }), "{error}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 9, oldest_reader: 8, ours: 7 }), "{error}");
     assert_eq!(Refusal::from(error).reason, Reason::StoreNewerSchema);
     alter(&place, "UPDATE schema_info SET oldest_reader = 1").await;
     let (store, _) = place.open().await;

@@ -7,6 +7,7 @@
     reason = "a test says what it found by panicking"
 )]
 
+mod directory;
 mod disk;
 mod forget;
 mod ledger;

@@ -36,8 +36,12 @@ fn machine(place: &Place, key: &str) -> EnrolMachine {
     }
 }
 
+async fn outcome(store: &Store, enrol: EnrolMachine) -> Enrolment {
+    store.enrol_machine(enrol).await.unwrap().outcome
+}
+
 async fn enrolled(place: &Place, store: &Store, key: &str) -> NodeRow {
-    match store.enrol_machine(machine(place, key)).await.unwrap() {
+    match outcome(store, machine(place, key)).await {
         Enrolment::Enrolled(node) => *node,
         other => panic!("{other:?}"),
     }
@@ -53,9 +57,9 @@ async fn another_key_waits_until_the_svid_of_the_one_before_has_ended(place: Pla
     assert_eq!((first.attestor.as_str(), first.owner.as_str(), first.generation), ("x509pop", "x509pop", 1));
     let again = enrolled(&place, &store, "one").await;
     assert_eq!(again.generation, 2, "a lost answer is asked for again");
-    assert_eq!(store.enrol_machine(machine(&place, "two")).await.unwrap(), Enrolment::OtherKeyInUse);
+    assert_eq!(outcome(&store, machine(&place, "two")).await, Enrolment::OtherKeyInUse);
     place.pass(NO_LIFE);
-    assert_eq!(store.enrol_machine(machine(&place, "two")).await.unwrap(), Enrolment::OtherKeyInUse, "its last second");
+    assert_eq!(outcome(&store, machine(&place, "two")).await, Enrolment::OtherKeyInUse, "its last second");
     assert_eq!(records(&store).await, 2, "what is refused is not recorded as done");
     place.pass(1);
     let second = enrolled(&place, &store, "two").await;
@@ -71,10 +75,10 @@ async fn a_machine_that_is_frozen_or_banned_stays_so(place: Place) {
     for (state, refused) in [(NodeState::Frozen, Enrolment::NodeFrozen), (NodeState::Banned, Enrolment::NodeBanned)] {
         store.commit(change(vec![Op::SetNodeState { spiffe_id: node_id("m"), state }])).await.unwrap();
         for key in ["one", "two"] {
-            assert_eq!(store.enrol_machine(machine(&place, key)).await.unwrap(), refused);
+            assert_eq!(outcome(&store, machine(&place, key)).await, refused);
         }
         place.pass(2 * NO_LIFE);
-        assert_eq!(store.enrol_machine(machine(&place, "two")).await.unwrap(), refused, "nor later");
+        assert_eq!(outcome(&store, machine(&place, "two")).await, refused, "nor later");
     }
 }
 
@@ -82,23 +86,32 @@ async fn a_machine_is_one_under_every_name_that_its_key_has(place: Place) {
     let named = |name: &str, key: &str| EnrolMachine { spiffe_id: node_id(name), ..machine(&place, key) };
     let (store, _) = place.open().await;
     enrolled(&place, &store, "one").await;
-    assert_eq!(store.enrol_machine(named("renewed", "two")).await.unwrap(), Enrolment::OtherKeyInUse);
+    for key in ["one", "two"] {
+        assert_eq!(outcome(&store, named("renewed", key)).await, Enrolment::OtherKeyInUse);
+    }
     place.pass(NO_LIFE + 1);
     let second = store.enrol_machine(named("renewed", "two")).await.unwrap();
-    assert!(
-        matches!(second, Enrolment::Enrolled(node) if node.spiffe_id == node_id("renewed") && node.generation == 1)
-    );
+    assert_eq!(second.superseded, [node_id("m")]);
+    assert!(matches!(second.outcome, Enrolment::Enrolled(node) if node.spiffe_id == node_id("renewed")));
+    let evicted: Vec<_> =
+        store.tail(10).await.unwrap().into_iter().filter(|row| row.record.kind == Kind::NodeEvicted).collect();
+    assert_eq!(evicted.len(), 1);
+    assert_eq!(evicted[0].record.node, Some(node_id("m")));
     for (state, refused) in [(NodeState::Frozen, Enrolment::NodeFrozen), (NodeState::Banned, Enrolment::NodeBanned)] {
-        store.commit(change(vec![Op::SetNodeState { spiffe_id: node_id("m"), state }])).await.unwrap();
-        // A node of the same machine that is in use does not come before the one that is kept out.
+        store.commit(change(vec![Op::SetNodeState { spiffe_id: node_id("renewed"), state }])).await.unwrap();
         for name in ["m", "renewed", "third"] {
-            assert_eq!(store.enrol_machine(named(name, "two")).await.unwrap(), refused, "{name}");
+            assert_eq!(outcome(&store, named(name, "two")).await, refused, "{name}");
         }
     }
     let other = EnrolMachine { machine_key_sha256: [2; 32], ..named("third", "three") };
-    assert!(matches!(store.enrol_machine(other).await.unwrap(), Enrolment::Enrolled(_)));
-    store.commit(change(vec![Op::EvictNode { spiffe_id: node_id("m") }])).await.unwrap();
-    assert!(matches!(store.enrol_machine(named("renewed", "two")).await.unwrap(), Enrolment::Enrolled(_)));
+    assert!(matches!(outcome(&store, other).await, Enrolment::Enrolled(_)));
+    let (store, loaded) = place.reopen(store).await;
+    assert_eq!(
+        loaded.nodes.iter().map(|node| node.spiffe_id.clone()).collect::<Vec<_>>(),
+        [node_id("renewed"), node_id("third")]
+    );
+    store.commit(change(vec![Op::EvictNode { spiffe_id: node_id("renewed") }])).await.unwrap();
+    assert!(matches!(outcome(&store, named("m", "two")).await, Enrolment::Enrolled(_)));
 }
 
 async fn an_evicted_machine_enrols_anew(place: Place) {

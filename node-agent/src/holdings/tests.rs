@@ -89,20 +89,29 @@ fn a_delta_that_starts_elsewhere_or_goes_back_changes_nothing() {
 }
 
 #[test]
-fn an_older_bundle_is_not_taken_unless_a_new_epoch_has_begun() {
+fn the_bundle_of_the_newest_revision_counts_whatever_its_sequence() {
     let mut holdings = held(Vec::new());
-    let delta = |from, revision, sequence| node::Delta {
-        from: Some(from),
-        revision: Some(revision),
+    let delta = |from, n, sequence| node::Delta {
+        from: at(from),
+        revision: at(n),
         bundles: vec![bundle("other.org", sequence)],
         ..node::Delta::default()
     };
-    let (first, second) = (node::Revision { epoch: 1, n: 5 }, node::Revision { epoch: 1, n: 6 });
-    holdings.apply(delta(first, second, 6)).unwrap();
     let other = "other.org".parse().unwrap();
-    assert_eq!(holdings.bundle(&other).unwrap().sequence(), 7);
-    holdings.apply(delta(second, node::Revision { epoch: 2, n: 1 }, 6)).unwrap();
-    assert_eq!(holdings.bundle(&other).unwrap().sequence(), 6);
+    // Deleted and set anew by an operator; this agent hears of both at once.
+    for (n, sequence) in [(6, 9999), (7, 8)] {
+        holdings.apply(delta(n - 1, n, sequence)).unwrap();
+        assert_eq!(holdings.bundle(&other).unwrap().sequence(), sequence);
+    }
+    let bundles = vec![bundle("other.org", 3)];
+    let snapshot = node::Snapshot { revision: at(9), bundles, done: true, ..node::Snapshot::default() };
+    let holdings = Gathering::default().take(snapshot, &holdings).unwrap().unwrap();
+    assert_eq!(holdings.bundle(&other).unwrap().sequence(), 3);
+    // One that cannot be read does not take the place of one that could.
+    let bad = node::Bundle { document: "{".into(), ..bundle("other.org", 10) };
+    let snapshot = node::Snapshot { revision: at(10), bundles: vec![bad], done: true, ..node::Snapshot::default() };
+    let holdings = Gathering::default().take(snapshot, &holdings).unwrap().unwrap();
+    assert_eq!(holdings.bundle(&other).unwrap().sequence(), 3);
 }
 
 #[test]

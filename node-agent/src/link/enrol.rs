@@ -68,7 +68,7 @@ impl Link {
         let tls = if self.record.is_some() { self.anonymous_tls.clone() } else { self.first_contact(None).await? };
         let dialed = dial(&issuer, &tls, self.patience()).await?;
         let attested = attest(dialed, &self.key, Evidence::Machine(&machine), &self.greeter).await?;
-        self.enrolled(attested, None).await
+        self.enrolled_anew(attested, None).await
     }
 
     async fn enrol(&mut self, token: &JoinToken) -> Result<(), Refusal> {
@@ -80,7 +80,7 @@ impl Link {
         if attested.as_ref().is_err_and(|refusal| a_token_helps(refusal.reason)) {
             self.refused_token = Some(token.fingerprint());
         }
-        self.enrolled(attested?, Some(token.fingerprint())).await
+        self.enrolled_anew(attested?, Some(token.fingerprint())).await
     }
 
     fn begin(&self) -> String {
@@ -107,6 +107,12 @@ impl Link {
         ClientTls::new(Credentials::none(), trust, Authorizer::issuer_of(trust_domain), &self.clock, &Options::grpc())
     }
 
+    /// As [`Self::enrolled`], where the node may be another one than before, or have other selectors: what is held was for those.
+    async fn enrolled_anew(&mut self, attested: wire::Attested, token: Option<String>) -> Result<(), Refusal> {
+        self.needs_snapshot = true;
+        self.enrolled(attested, token).await
+    }
+
     /// Checks what attestation has brought, and remembers it before using it.
     async fn enrolled(&mut self, attested: wire::Attested, token_fingerprint: Option<String>) -> Result<(), Refusal> {
         let trust_domain = &self.settings.trust_domain;
@@ -122,10 +128,6 @@ impl Link {
         record.generation = sent.generation;
         record.token_fingerprint = token_fingerprint;
         record.save(&self.directory).await?;
-        if self.record.as_ref().is_some_and(|before| before.spiffe_id != record.spiffe_id) {
-            // What is held was for the node that this one was before.
-            self.needs_snapshot = true;
-        }
         tracing::info!(node = %svid.spiffe_id(), ttl_s = sent.lifetime_s, "attested");
         self.presented.trust(&bundle);
         self.presented.present(&svid);

@@ -69,6 +69,29 @@ fn an_evicted_node_serves_what_it_has_and_comes_back_with_a_new_token() {
 }
 
 #[test]
+fn a_node_that_is_enrolled_anew_with_other_selectors_serves_what_is_for_those() {
+    let mut rig = Rig::started(&[]);
+    let on = |rack: &str| rig.entry(rack, "").replace("node:attestor:join_token", &format!("rack:name:{rack}"));
+    rig.apply(&(on("one") + &on("two")));
+    let identity = |rig: &Rig| {
+        let mut command = std::process::Command::new(mayfly_rig::mayfly());
+        command.args(["--output", "json", "svid", "x509", "fetch"]).env("SPIFFE_ENDPOINT_SOCKET", rig.endpoint("a"));
+        let shown: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).ok()?;
+        Some(shown["items"][0]["spiffe_id"].as_str()?.to_owned())
+    };
+    assert_eq!(identity(&rig), None);
+    for rack in ["one", "two"] {
+        assert!(rig.run(&["node", "evict", &node(&rig)]).status.success());
+        says(&mut rig, "a", "node_unknown", "join token");
+        let selector = format!("rack:name:{rack}");
+        let token = rig.run(&["join-token", "create", "--spiffe-id", "a", "--selector", &selector]);
+        fs::write(rig.agent_dir("a").join("token"), token.stdout).unwrap();
+        let wanted = format!("spiffe://{}/{rack}", rig.trust_domain);
+        eventually(&format!("the identity of rack {rack}"), 60, || (identity(&rig)? == wanted).then_some(()));
+    }
+}
+
+#[test]
 fn a_banned_node_serves_what_it_has_and_stays_out() {
     let mut rig = Rig::started(&SHORT);
     rig.apply(&rig.entry("workload", ""));

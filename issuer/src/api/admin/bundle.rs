@@ -37,7 +37,8 @@ impl Admin {
         let document = String::from_utf8(request.document.to_vec())
             .map_err(|_invalid| Refusal::new(Reason::BundleInvalid, "the bundle is not UTF-8"))?;
         // What another trust domain says is ordered by its own sequence; without one, the last that was set wins.
-        let before = self.directory.bundle(&trust_domain).map_or(0, |row| row.sequence);
+        let held = self.directory.bundle(&trust_domain).map(|row| row.sequence);
+        let before = held.unwrap_or_default();
         let sequence = bundle.sequence.unwrap_or_else(|| before.saturating_add(1));
         if sequence < before {
             let what = format!("the bundle's sequence {sequence} is older than {before}, which is in use");
@@ -48,7 +49,7 @@ impl Admin {
             owner: actor.to_string(),
             document,
             sequence,
-            replaces: None,
+            replaces: held,
         };
         let revision = self.change_bundle(Kind::BundleSet, Op::PutBundle(put), &trust_domain, actor).await?;
         Ok(SetBundleResponse { revision: Some(revision) })
