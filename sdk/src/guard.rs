@@ -26,6 +26,34 @@
 //! # }
 //! ```
 //!
+//! # Streams
+//!
+//! The layer decides when a call begins. One that goes on asks its [`Caller`] whether it is [still good](Caller::still_good), or
+//! ends when it [no longer is](Caller::no_longer_good): when the task ends or is suspended, and when the token expires. The client
+//! calls again, with the token of that moment.
+//!
+//! ```no_run
+//! use mayfly_sdk::guard::Caller;
+//! use tokio::sync::mpsc::{Receiver, Sender};
+//! use tonic::Status;
+//!
+//! async fn stream<T>(caller: Caller, mut rows: Receiver<T>, client: Sender<Result<T, Status>>) {
+//!     let sending = async {
+//!         while let Some(row) = rows.recv().await {
+//!             if client.send(Ok(row)).await.is_err() {
+//!                 break;
+//!             }
+//!         }
+//!     };
+//!     tokio::select! {
+//!         () = sending => {}
+//!         denied = caller.no_longer_good() => drop(client.send(Err(denied.into())).await),
+//!     }
+//! }
+//! ```
+//!
+//! # Records
+//!
 //! Each decision is one tracing event of the target `mayfly::decision`, with `jti`, `txn`, `task` and the `rule` that failed.
 
 #[cfg(feature = "axum")]
@@ -47,7 +75,7 @@ use tokio_util::sync::CancellationToken;
 use self::feed::Feed;
 use crate::client::{Endpoint, SourceStatus, supervise};
 use crate::reason::Refusal;
-use crate::task::{Decision, Shown, TaskTokenError, TaskVerifier};
+use crate::task::{Decision, Shown, TaskCaller, TaskTokenError, TaskVerifier};
 
 #[cfg(feature = "axum")]
 pub use self::axum::Listener;
@@ -58,7 +86,7 @@ pub use layer::{Caller, TaskLayer, TaskService};
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// Decides about the task tokens of one audience, and follows what happens to them. Cheap to clone; the last clone (a layer
-/// holds one) ends it.
+/// holds one, and each caller) ends it.
 #[derive(Clone)]
 pub struct Guard(Arc<Following>);
 
@@ -112,6 +140,19 @@ impl Guard {
             self.0.feed.ask_anew();
         }
         decision
+    }
+
+    /// Whether a caller whom it has admitted would be admitted still ([`TaskVerifier::still_good`]).
+    ///
+    /// # Errors
+    /// The first check that does not hold any more.
+    pub fn still_good(&self, caller: &TaskCaller) -> Result<(), TaskTokenError> {
+        self.0.feed.verifier().still_good(caller)
+    }
+
+    /// Waits until a caller whom it has admitted would not be admitted any more: why.
+    pub async fn no_longer_good(&self, caller: &TaskCaller) -> TaskTokenError {
+        self.0.feed.no_longer_good(caller).await
     }
 
     /// The resource that it decides for.

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use mayfly_proto::task as wire;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::{Status, Streaming};
 
 use crate::client::{Phase, SourceStatus, Subscriber, WorkloadClient};
 use crate::reason::{Reason, Refusal};
-use crate::task::{SILENCE, TaskKeys, TaskVerifier, UpdateParts};
+use crate::task::{SILENCE, TaskCaller, TaskKeys, TaskTokenError, TaskVerifier, UpdateParts};
 
 /// How often an unknown key may open the stream anew.
 const ANEW: Duration = Duration::from_secs(30);
+
+/// How often a caller is looked at while nothing is heard: tokens end, and so does what is known.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What came of an update that is not complete. Its keys wait for the rest: what has ended is known before keys are that would let it in.
 #[derive(Default)]
@@ -54,6 +57,19 @@ impl Feed {
             _ if status.available => Ok(()),
             Some(refusal) => Err(refusal.clone()),
             None => Err(Refusal::new(Reason::SourceNotReady, "the agent has not sent anything yet")),
+        }
+    }
+
+    /// Waits until a caller would not be admitted any more: why.
+    pub(super) async fn no_longer_good(&self, caller: &TaskCaller) -> TaskTokenError {
+        let mut heard = self.status.subscribe();
+        loop {
+            // What is heard from here on wakes it.
+            heard.mark_unchanged();
+            if let Err(error) = self.verifier.still_good(caller) {
+                return error;
+            }
+            drop(timeout(LOOK, heard.changed()).await);
         }
     }
 

@@ -112,11 +112,7 @@ impl TaskLayer {
         match admitted {
             Ok(caller) => {
                 record(self.guard.audience(), decision.claims.as_deref(), "");
-                Ok(Caller {
-                    who: caller,
-                    audience: self.guard.audience().into(),
-                    challenge: Arc::clone(&self.challenge),
-                })
+                Ok(Caller { who: caller, guard: self.guard.clone(), challenge: Arc::clone(&self.challenge) })
             }
             Err(denial) => {
                 let denied = denied(denial);
@@ -203,11 +199,30 @@ where
 #[derive(Clone)]
 pub struct Caller {
     who: TaskCaller,
-    audience: Arc<str>,
+    guard: Guard,
     challenge: Arc<Challenge>,
 }
 
 impl Caller {
+    /// Whether it would be admitted still: a token has an end, and its task may have been completed or suspended since. For what
+    /// lasts longer than a request; costs no call to anybody.
+    ///
+    /// # Errors
+    /// What to answer.
+    pub fn still_good(&self) -> Result<(), Denied> {
+        self.guard.still_good(&self.who).map_err(|error| self.denied(error, ""))
+    }
+
+    /// Resolves as soon as it would not be admitted any more, to what is to be answered then: within milliseconds of an event of
+    /// its task, and within a second of the end of its token. [Server streams](crate::guard#streams) end by it.
+    pub fn no_longer_good(&self) -> impl Future<Output = Denied> + Send + use<> {
+        let caller = self.clone();
+        async move {
+            let error = caller.guard.no_longer_good(&caller.who).await;
+            caller.denied(error, "")
+        }
+    }
+
     /// Whether the grant has this scope token.
     ///
     /// # Errors
@@ -240,7 +255,7 @@ impl Caller {
     }
 
     fn denied(&self, error: TaskTokenError, scope: &str) -> Denied {
-        record(&self.audience, Some(self.who.claims()), error.rule());
+        record(self.guard.audience(), Some(self.who.claims()), error.rule());
         let mut challenge = Challenge::clone(&self.challenge);
         if !scope.is_empty() {
             challenge.scope = vec![scope.to_owned()];

@@ -5,6 +5,8 @@ mod following;
 mod routes;
 #[cfg(all(feature = "axum", feature = "serve"))]
 mod serving;
+#[cfg(all(feature = "axum", feature = "serve"))]
+mod streams;
 
 use std::time::Duration;
 
@@ -21,7 +23,11 @@ fn whole(authority: &Authority, n: u64) -> wire::Revocations {
 }
 
 fn ended(task: i64, n: u64) -> wire::Revocations {
-    let event = wire::TaskEvent { task: serial(task).to_string(), state: "completed".to_owned(), forget_at: i64::MAX };
+    became(task, "completed", n)
+}
+
+fn became(task: i64, state: &str, n: u64) -> wire::Revocations {
+    let event = wire::TaskEvent { task: serial(task).to_string(), state: state.to_owned(), forget_at: i64::MAX };
     wire::Revocations { whole: false, epoch: 1, n, events: vec![event], ..Default::default() }
 }
 

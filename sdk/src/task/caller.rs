@@ -8,7 +8,7 @@ use super::call::Call;
 use super::claims::{TaskClaims, TaskLink};
 use super::grant::Grant;
 use super::subject::{Subject, User};
-use super::token::TaskTokenError;
+use super::token::{TaskKeys, TaskTokenError};
 use crate::id::SpiffeId;
 use crate::instance::InstanceId;
 use crate::json::Object;
@@ -18,13 +18,25 @@ use crate::json::Object;
 pub struct TaskCaller {
     claims: Arc<TaskClaims>,
     holder: Actor,
+    /// The keys of the moment when it was believed, by a verifier that follows them.
+    keys: Option<Arc<TaskKeys>>,
 }
 
 impl TaskCaller {
     /// The caller that these claims name; none if they name nobody.
     pub(super) fn of(claims: Arc<TaskClaims>) -> Option<Self> {
         let holder = claims.holder().cloned()?;
-        Some(Self { claims, holder })
+        Some(Self { claims, holder, keys: None })
+    }
+
+    /// It, believed by these keys.
+    pub(super) fn by(self, keys: &Arc<TaskKeys>) -> Self {
+        Self { keys: Some(Arc::clone(keys)), ..self }
+    }
+
+    /// Whether the key that signed its token is one of these: none of those that there were then is gone.
+    pub(super) fn is_signed_by(&self, now: &TaskKeys) -> bool {
+        self.keys.as_deref().is_none_or(|then| then.are_among(now))
     }
 
     /// The workload, and the process of it, that calls.

@@ -245,6 +245,12 @@ impl TaskKeys {
         Ok(claims)
     }
 
+    /// Whether whoever has `others` has all of these too.
+    pub(super) fn are_among(&self, others: &Self) -> bool {
+        let same = |(kid, key): (&String, &TaskKey)| others.keys.get(kid).is_some_and(|other| other.key == key.key);
+        self.issuer == others.issuer && self.keys.iter().all(same)
+    }
+
     /// The checks that always come out alike: everything about a token but its times.
     pub(super) fn authentic(&self, token: &str) -> Result<TaskClaims, TaskTokenError> {
         if token.len() > MAX_TOKEN_BYTES {
@@ -291,8 +297,7 @@ impl TaskKey {
 
 impl PartialEq for TaskKeys {
     fn eq(&self, other: &Self) -> bool {
-        let same = |(kid, key): (&String, &TaskKey)| other.keys.get(kid).is_some_and(|other| other.key == key.key);
-        self.issuer == other.issuer && self.keys.len() == other.keys.len() && self.keys.iter().all(same)
+        self.keys.len() == other.keys.len() && self.are_among(other)
     }
 }
 
@@ -372,14 +377,14 @@ impl Validator<'_> {
     }
 
     /// The checks that need neither a peer nor the task's standing.
-    fn believe(&self, claims: &TaskClaims, now: Timestamp) -> Result<(), TaskTokenError> {
+    pub(super) fn believe(&self, claims: &TaskClaims, now: Timestamp) -> Result<(), TaskTokenError> {
         check_times(claims, self.sensitive, now)?;
         if claims.grant.audience() == self.audience { Ok(()) } else { Err(TaskTokenError::WrongAudience) }
     }
 }
 
 impl Standing {
-    fn require(self) -> Result<(), TaskTokenError> {
+    pub(super) fn require(self) -> Result<(), TaskTokenError> {
         match self {
             Self::Open => Ok(()),
             Self::Suspended => Err(TaskTokenError::Suspended),

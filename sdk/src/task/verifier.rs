@@ -146,7 +146,23 @@ impl TaskVerifier {
         };
         let validator = Validator { audience: &self.audience, keys: &keys, sensitive: self.sensitive };
         let verdict = validator.judge(&claims, shown, |claims| self.standing(claims), self.clock.now());
-        Decision { verdict, claims: Some(claims) }
+        Decision { verdict: verdict.map(|caller| caller.by(&keys)), claims: Some(claims) }
+    }
+
+    /// Whether a caller whom it has admitted would be admitted still: for what lasts longer than a request. The token is judged
+    /// by its times, its key and how its task stands now; what was shown with it is not looked at again.
+    ///
+    /// # Errors
+    /// The first check that does not hold any more.
+    pub fn still_good(&self, caller: &TaskCaller) -> Result<(), TaskTokenError> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let keys = keys.ok_or(TaskTokenError::StandingUnknown)?;
+        if !caller.is_signed_by(&keys) {
+            return Err(TaskTokenError::UnknownKey);
+        }
+        let validator = Validator { audience: &self.audience, keys: &keys, sensitive: self.sensitive };
+        validator.believe(caller.claims(), self.clock.now())?;
+        self.standing(caller.claims()).require()
     }
 
     /// What was heard of a task, for tests.
