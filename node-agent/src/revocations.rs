@@ -25,6 +25,9 @@ use crate::link::{Backoff, LinkStatus, LinkView, NodeClient};
 const MOST_AUDIENCES: usize = 32;
 /// Without a sign of life for so long, the stream is begun anew.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Whoever comes is told nothing that was heard before that: it takes it for what holds now, and the issuer gives a sign of life
+/// every 5 s.
+const RECENT: Duration = Duration::from_secs(6);
 /// How long the issuer may take to begin a stream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The bounds of the pause before a stream is begun anew.
@@ -69,10 +72,27 @@ struct Known {
     /// Counts the changes of `issuer`.
     issuers: u64,
     said_at: i64,
-    /// When that was heard, by the monotonic clock.
-    heard_at: Duration,
+    heard: Option<Heard>,
     /// Why nothing is heard.
     trouble: Option<Refusal>,
+}
+
+/// When something was heard, by both clocks: the wall clock may jump, and the other one stands still while a machine is suspended.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    monotonic: Duration,
+    wall: Timestamp,
+}
+
+impl Heard {
+    fn now(clock: &Clock) -> Self {
+        Self { monotonic: clock.monotonic(), wall: clock.now() }
+    }
+
+    fn is_recent(self, clock: &Clock) -> bool {
+        let wall = clock.now().seconds_since(self.wall);
+        clock.monotonic().saturating_sub(self.monotonic) <= RECENT && wall <= RECENT.as_secs().cast_signed()
+    }
 }
 
 /// What a listener has been told.
@@ -148,7 +168,7 @@ impl AudienceFeed {
     pub(crate) fn after(&self, told: Told) -> Result<News, Option<Refusal>> {
         let known = self.held.known.lock();
         // Whoever comes now would take what was heard long ago for what holds now.
-        let is_old = told.at.is_none() && self.clock.monotonic().saturating_sub(known.heard_at) > SILENCE;
+        let is_old = told.at.is_none() && !known.heard.is_some_and(|heard| heard.is_recent(&self.clock));
         if known.feed.at() == Revision::NONE || is_old {
             return Err(known.trouble.clone());
         }
@@ -228,7 +248,7 @@ impl Held {
         } else {
             Timestamp::from_unix_s(message.said_at / 1000)
         });
-        (known.said_at, known.heard_at) = (message.said_at, clock.monotonic());
+        (known.said_at, known.heard) = (message.said_at, Some(Heard::now(clock)));
         known.trouble = None;
         drop(known);
         self.beat.send_modify(|beat| *beat += 1);
@@ -243,23 +263,50 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_was_revoked_is_forgotten_by_the_issuers_clock_whatever_this_one_says() {
-        let start_s = 1_760_000_000;
-        let (clock, hand) = Clock::manual(Timestamp::from_unix_s(start_s));
-        let held = Held {
+    const START_S: i64 = 1_760_000_000;
+
+    fn held() -> Held {
+        Held {
             audience: "https://files.example.org/".into(),
             service: Mutex::default(),
             known: Mutex::default(),
             beat: watch::Sender::new(0),
+        }
+    }
+
+    #[test]
+    fn who_comes_new_is_told_only_what_was_heard_a_moment_ago_by_both_clocks() {
+        let (clock, hand) = Clock::manual(Timestamp::from_unix_s(START_S));
+        let feed = AudienceFeed { held: Arc::new(held()), clock: clock.clone(), _relay: JoinSet::new() };
+        assert!(feed.after(Told::default()).is_err(), "nothing was heard yet");
+        let hear = || {
+            let whole = Message { whole: true, epoch: 1, n: 1, said_at: START_S * 1000, ..Message::default() };
+            feed.held.take(whole, &mut UpdateParts::default(), &clock).unwrap();
         };
-        let task = Serial::generate(start_s * 1000).unwrap().to_string();
-        let ended = TaskEvent { task, state: "revoked".to_owned(), forget_at: start_s + 300 };
-        let whole = Message { whole: true, epoch: 1, n: 1, said_at: start_s * 1000, ..Message::default() };
-        let beat = |after_s: i64| Message { whole: false, said_at: (start_s + after_s) * 1000, ..whole.clone() };
+        hear();
+        hand.advance(Duration::from_secs(6));
+        let told = feed.after(Told::default()).unwrap().told;
+        hand.advance(Duration::from_secs(1));
+        assert!(feed.after(Told::default()).is_err());
+        assert!(feed.after(told).is_ok(), "who listens knows when it heard something");
+        hear();
+        assert!(feed.after(Told::default()).is_ok());
+        // A machine that slept: only the wall clock went on.
+        hand.set_wall(Timestamp::from_unix_s(clock.now().unix_s() + 7));
+        assert!(feed.after(Told::default()).is_err());
+    }
+
+    #[test]
+    fn what_was_revoked_is_forgotten_by_the_issuers_clock_whatever_this_one_says() {
+        let (clock, hand) = Clock::manual(Timestamp::from_unix_s(START_S));
+        let held = held();
+        let task = Serial::generate(START_S * 1000).unwrap().to_string();
+        let ended = TaskEvent { task, state: "revoked".to_owned(), forget_at: START_S + 300 };
+        let whole = Message { whole: true, epoch: 1, n: 1, said_at: START_S * 1000, ..Message::default() };
+        let beat = |after_s: i64| Message { whole: false, said_at: (START_S + after_s) * 1000, ..whole.clone() };
         let mut parts = UpdateParts::default();
         held.take(Message { events: vec![ended], ..whole.clone() }, &mut parts, &clock).unwrap();
-        hand.set_wall(Timestamp::from_unix_s(start_s + 100_000));
+        hand.set_wall(Timestamp::from_unix_s(START_S + 100_000));
         held.take(beat(5), &mut parts, &clock).unwrap();
         assert!(!held.known.lock().feed.is_empty());
         held.take(beat(301), &mut parts, &clock).unwrap();
