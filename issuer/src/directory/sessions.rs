@@ -51,7 +51,7 @@ impl Directory {
                 changes.add_entries(served.registry.delta_for_node(&facts, touched.entries));
                 changes.bundles = touched.bundles;
                 changes.denials = touched.denials;
-                Pending::Changes(changes)
+                Pending::of(changes)
             }
         };
         let session = Arc::new(Session::new(facts.clone(), build, skew_ms, first, stop));

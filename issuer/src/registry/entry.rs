@@ -144,6 +144,14 @@ impl EntrySpec {
         if self.extra().task.is_some() { Sharing::Instance } else { self.sharing }
     }
 
+    /// Bytes of its JSON.
+    #[must_use]
+    pub fn count_bytes(&self) -> usize {
+        let mut count = Count(0);
+        // As in `to_json`: nothing here fails to serialize.
+        serde_json::to_writer(&mut count, self).map_or(usize::MAX, |()| count.0)
+    }
+
     /// Canonical JSON: sorted keys, nothing that has its default.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -153,6 +161,20 @@ impl EntrySpec {
             value.to_string()
         });
         value.unwrap_or_default()
+    }
+}
+
+/// Counts what is written to it.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

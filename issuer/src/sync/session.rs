@@ -59,6 +59,14 @@ pub struct Changes {
     pub denials: bool,
 }
 
+impl Pending {
+    /// These changes, or everything where that is cheaper.
+    #[must_use]
+    pub fn of(changes: Changes) -> Self {
+        if changes.is_long() { Self::Everything } else { Self::Changes(changes) }
+    }
+}
+
 impl Changes {
     /// No change, up to `revision`.
     #[must_use]
@@ -76,6 +84,10 @@ impl Changes {
             self.removed.remove(&entry.uid);
             self.put.insert(entry.uid, entry);
         }
+    }
+
+    fn is_long(&self) -> bool {
+        self.put.len() + self.removed.len() > PENDING_ENTRIES
     }
 
     fn add(&mut self, newer: Self) {
@@ -99,11 +111,11 @@ impl Session {
     pub fn offer(&self, changes: Changes) {
         let mut state = self.state.lock();
         match &mut state.pending {
-            None => state.pending = Some(Pending::Changes(changes)),
+            None => state.pending = Some(Pending::of(changes)),
             Some(Pending::Everything) => {}
             Some(Pending::Changes(pending)) => {
                 pending.add(changes);
-                if pending.put.len() + pending.removed.len() > PENDING_ENTRIES {
+                if pending.is_long() {
                     state.pending = Some(Pending::Everything);
                 }
             }

@@ -1,5 +1,7 @@
 //! `Sync`: one long-lived stream a node. Nothing is sent but changes; nothing is read from the database.
 
+mod parts;
+
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -12,14 +14,16 @@ use std::{
 use futures_util::Stream;
 use mayfly_proto::node::{
     Bundle, Delta, Denials as WireDenials, Entry, NodeReport, Revision as WireRevision, Sharing as WireSharing,
-    Snapshot, SyncHello, SyncRequest, SyncResponse, sync_request, sync_response,
+    SyncHello, SyncRequest, SyncResponse, sync_request, sync_response,
 };
 use mayfly_sdk::{Reason, Refusal, Revision, TrustDomain};
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use self::parts::{MESSAGE_BYTES, Parts};
 use super::{Answers, Inner, hello};
 use crate::{
     directory::Denials,
@@ -33,8 +37,6 @@ use crate::{
 const START: Duration = Duration::from_secs(10);
 /// How long an agent may leave a message unread before its stream is ended.
 pub(super) const UNREAD: Duration = Duration::from_secs(30);
-/// Entries in one message.
-const ENTRIES_A_MESSAGE: usize = 500;
 /// The most problems that an agent may report.
 const MAX_PROBLEMS: usize = 1000;
 
@@ -107,7 +109,7 @@ impl SyncStream<'_> {
                 () = session.stop.cancelled() => return Err(self.ended()),
                 pending = session.next() => match pending {
                     Pending::Everything => self.send_everything(session).await?,
-                    Pending::Changes(changes) => self.send_changes(changes).await?,
+                    Pending::Changes(changes) => self.send_changes(session, changes).await?,
                 },
                 news = news() => {
                     let states = self.inner.task_states(&self.node.spiffe_id, news);
@@ -156,29 +158,21 @@ impl SyncStream<'_> {
 
     async fn send_everything(&mut self, session: &Session) -> Result<(), Refusal> {
         let everything = self.inner.minter.directory.everything_for(session);
-        let revision = Some(wire_revision(everything.revision));
-        let mut entries: Vec<_> = everything.entries.put.into_iter().map(wire_entry).collect();
-        let mut first = Snapshot {
-            revision,
-            bundles: everything.bundles.into_iter().map(wire_bundle).collect(),
-            denials: Some(wire_denials(everything.denials)),
-            ..Snapshot::default()
-        };
-        loop {
-            let rest = entries.split_off(entries.len().min(ENTRIES_A_MESSAGE));
-            let done = rest.is_empty();
-            let part = Snapshot { entries, done, ..std::mem::take(&mut first) };
+        let revision = everything.revision;
+        let entries = everything.entries.put.into_iter().map(wire_entry);
+        let bundles = everything.bundles.into_iter().map(wire_bundle);
+        for part in Parts::new(wire_revision(revision), wire_denials(everything.denials), bundles, entries) {
             self.send(sync_response::Message::Snapshot(part)).await?;
-            if done {
-                break;
-            }
-            (entries, first.revision) = (rest, revision);
         }
-        self.held = Some(everything.revision);
+        self.held = Some(revision);
         Ok(())
     }
 
-    async fn send_changes(&mut self, changes: Changes) -> Result<(), Refusal> {
+    async fn send_changes(&mut self, session: &Session, changes: Changes) -> Result<(), Refusal> {
+        if self.held.is_some_and(|held| changes.revision < held) {
+            // Everything was sent meanwhile, and these changes with it.
+            return Ok(());
+        }
         let directory = &self.inner.minter.directory;
         let (bundles, removed_bundles) = self.bundles(changes.bundles);
         let delta = Delta {
@@ -190,6 +184,10 @@ impl SyncStream<'_> {
             removed_bundles,
             denials: changes.denials.then(|| wire_denials(directory.denials(directory.clock().now()))),
         };
+        if delta.encoded_len() > MESSAGE_BYTES {
+            // A delta is one message; everything comes in parts.
+            return self.send_everything(session).await;
+        }
         self.send(sync_response::Message::Delta(delta)).await?;
         self.held = Some(changes.revision);
         Ok(())

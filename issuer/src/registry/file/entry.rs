@@ -54,6 +54,9 @@ const MAX_ITEMS: usize = 256;
 /// The longest label, in bytes.
 const MAX_LABEL_BYTES: usize = 1024;
 
+/// The longest entry, in bytes of its JSON: nodes get it whole, in one message.
+const MAX_ENTRY_BYTES: usize = 1024 * 1024;
+
 /// Reads the entry at a position of the list. `None` if something without which there is no entry is wrong.
 pub(super) fn read(at: usize, tree: Tree, rules: &Rules, problems: &mut Problems) -> Option<EntrySpec> {
     let name = match &tree {
@@ -64,7 +67,7 @@ pub(super) fn read(at: usize, tree: Tree, rules: &Rules, problems: &mut Problems
         _ => None,
     };
     let place = Place::entry(name.unwrap_or_else(|| format!("entries[{at}]")));
-    let mut fields = Fields::open(tree, place, KEYS, problems);
+    let mut fields = Fields::open(tree, place.clone(), KEYS, problems);
     let name = fields.required("name", text::entry_name);
     let template = fields.required("spiffe_id", |text| template(text, rules));
     let node = node(&mut fields, rules);
@@ -96,7 +99,14 @@ pub(super) fn read(at: usize, tree: Tree, rules: &Rules, problems: &mut Problems
     spec.spiffe_id = template?;
     spec.node = node;
     spec.selectors = selectors;
-    Some(spec.with_extra(extra))
+    let spec = spec.with_extra(extra);
+    let bytes = spec.count_bytes();
+    if bytes > MAX_ENTRY_BYTES {
+        let what = format!("the entry has {bytes} bytes, and at most {MAX_ENTRY_BYTES} are allowed");
+        problems.push(place.problem(invalid(what)));
+        return None;
+    }
+    Some(spec)
 }
 
 /// Stands in while an entry is read; an entry without a template is not kept.

@@ -53,6 +53,20 @@ entries:
 "#;
 
 #[test]
+fn an_entry_has_at_most_a_mebibyte() {
+    let list = |items: usize, bytes: usize| {
+        let items: Vec<_> = (0..items).map(|item| format!("https://{item:03}.{}", "x".repeat(bytes - 12))).collect();
+        format!("[{}]", items.join(", "))
+    };
+    let lines = |more: usize| format!("  jwt_audiences: {}\n  serves: {}\n", list(256, 2000), list(256, 2000 + more));
+    assert_eq!(problems_of(&lines(0)), []);
+    assert_eq!(problems_of(&lines(48)), []);
+    let labels: Vec<_> = (0..40).map(|label| format!("l{label}: {}", "y".repeat(1000))).collect();
+    let labels = format!("  labels: {{{}}}\n", labels.join(", "));
+    assert_eq!(problems_of(&(lines(48) + &labels)), [(String::new(), Reason::InvalidValue)]);
+}
+
+#[test]
 fn every_key_of_an_entry_is_read() {
     let file = parse(FULL).unwrap();
     assert_eq!(&*file.owner, "team/payments");
