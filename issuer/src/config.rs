@@ -100,6 +100,8 @@ pub struct TasksConfig {
     pub longest_deadline: Ttl,
     /// The most tasks that one instance may have open at a time.
     pub per_instance: usize,
+    /// The most tasks that the instances of one node may have open at a time, all together; at most 200,000.
+    pub per_node: usize,
     /// The most tasks that one root may have below it.
     pub per_root: usize,
     /// Tasks that one instance may begin a second, and five times as many at once.
@@ -255,6 +257,7 @@ impl Default for TasksConfig {
             deadline: Ttl::from_s(3600),
             longest_deadline: Ttl::from_s(8 * 3600),
             per_instance: 100,
+            per_node: 20_000,
             per_root: 1000,
             begins_per_instance: 20,
             begins_per_node: 500,
@@ -398,6 +401,7 @@ impl Config {
     pub fn task_limits(&self) -> task::Limits {
         task::Limits {
             per_instance: self.tasks.per_instance,
+            per_node: self.tasks.per_node,
             per_root: self.tasks.per_root,
             begins_per_instance: self.tasks.begins_per_instance,
             begins_per_node: self.tasks.begins_per_node,

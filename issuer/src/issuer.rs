@@ -38,6 +38,8 @@ use crate::{
 const NODE_MESSAGE: usize = 4 * 1024 * 1024;
 /// Bytes of one message from an administrator: a file of entries.
 const ADMIN_MESSAGE: usize = 33 * 1024 * 1024;
+/// Connections at once of one node. It needs one, and two while it renews its own SVID.
+const CONNECTIONS_OF_NODE: usize = 32;
 /// Streams at once on one connection.
 const STREAMS: u32 = 64;
 /// The same for remote administrators.
@@ -261,13 +263,16 @@ impl Parts<'_> {
         let tls = ServerTls::new(
             identity.credentials(),
             identity.trust(),
-            ClientAuth::Optional(Authorizer::member_of(trust_domain)),
+            // Every workload of the trust domain has an SVID, and none of them may take a node's place.
+            ClientAuth::Optional(Authorizer::node_of(trust_domain)),
             self.directory.clock(),
             &TlsOptions::grpc().max_chain(4),
         )?;
         let limits = &self.config.limits;
-        let acceptor =
-            Acceptor::new(listener, tls).max_handshakes(limits.handshakes).max_connections(limits.connections);
+        let acceptor = Acceptor::new(listener, tls)
+            .max_handshakes(limits.handshakes)
+            .max_connections(limits.connections)
+            .max_of_one(limits.connections.div_ceil(2).min(CONNECTIONS_OF_NODE));
         let incoming = acceptor.incoming(self.stop.clone());
         let attestors = Attestors {
             lifetimes: NodeLifetimes { svid: self.config.ttl.node, reattest: self.config.ttl.reattest },

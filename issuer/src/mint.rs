@@ -155,7 +155,7 @@ impl Minter {
         requests: Vec<Result<Request<P::Wanted>, Refusal>>,
         remaining_s: u32,
     ) -> Result<Vec<Result<Issued<P::Credential>, Refusal>>, Refusal> {
-        let _turn = self.admission.enter(remaining_s).await?;
+        let _turn = self.admission.enter(&node.spiffe_id, remaining_s).await?;
         let facts = facts(node);
         let caller = Caller { facts: &facts, now: self.directory.clock().now() };
         let mut outcomes = Vec::with_capacity(requests.len());

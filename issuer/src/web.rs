@@ -21,7 +21,6 @@ mod logout;
 mod oauth;
 mod receive;
 mod serve;
-mod shares;
 mod status;
 
 use std::{io, net::SocketAddr, sync::Arc};
@@ -37,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     bundle::BundleEndpoint, certificate::Files, discovery::Discovery, document::text, logout::Logouts, oauth::OAuth,
-    shares::Shares, status::StatusLists,
+    status::StatusLists,
 };
 use crate::{
     config::{Config, Profile},
@@ -75,7 +74,6 @@ pub struct Web {
     incoming: Option<Incoming>,
     site: Arc<Site>,
     workloads: Option<Incoming>,
-    shares: Shares,
     oauth: Arc<OAuth>,
     files: Option<Files>,
 }
@@ -174,7 +172,9 @@ impl Web {
             Some((address, _)) => {
                 let members = Authorizer::member_of(directory.trust_domain().clone());
                 let acceptor = listen(*address, trust, ClientAuth::Required(members)).await?;
-                Some(acceptor.max_anonymous(0).max_connections(config.web.connections).incoming(stop.clone()))
+                let connections = config.web.connections;
+                let acceptor = acceptor.max_connections(connections).max_of_one(connections.div_ceil(2));
+                Some(acceptor.max_anonymous(0).incoming(stop.clone()))
             }
             None => None,
         };
@@ -188,7 +188,6 @@ impl Web {
             metrics: Arc::clone(&metrics),
         };
         let oauth = OAuth::new(minter, metrics, stop.clone(), url.filter(|_| address.is_some()));
-        let shares = Shares::of(config.web.connections);
-        Ok(Some(Self { incoming, site: Arc::new(site), workloads, shares, oauth, files }))
+        Ok(Some(Self { incoming, site: Arc::new(site), workloads, oauth, files }))
     }
 }

@@ -25,6 +25,7 @@ mod expiring;
 mod places;
 #[cfg(feature = "serve")]
 mod serve;
+mod shares;
 pub mod tcp;
 mod trust;
 mod verifier;

@@ -1,5 +1,7 @@
 //! What should not work, and what goes wrong on real machines.
 
+/// More than fits into one message.
+mod bulk;
 /// The wall clock jumps.
 mod clock;
 /// Clients that say too much, too little, or nonsense.
@@ -12,6 +14,8 @@ mod places;
 pub(crate) mod processes;
 /// A program that a test puppeteers: it connects, and hands its connection over.
 mod puppet;
+/// Nodes that would use up what is for all of them.
+mod shares;
 
 use std::{
     path::Path,

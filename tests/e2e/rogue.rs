@@ -25,20 +25,9 @@ pub(crate) struct Rogue(NodeServiceClient<Channel>);
 impl Rogue {
     /// With what lies in the state directory of an agent.
     pub(crate) async fn of(rig: &Rig, agent: &str) -> Self {
-        let record: Value = serde_json::from_slice(&fs::read(rig.agent_dir(agent).join("node.json")).unwrap()).unwrap();
-        let key = fs::read(rig.agent_dir(agent).join("node.key")).unwrap();
-        let der = |text: &Value| base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap()).unwrap();
-        let chain: Vec<u8> = record["chain"].as_array().unwrap().iter().flat_map(der).collect();
-        let svid = X509Svid::from_der(&chain, &key).unwrap();
-        let trust_domain: TrustDomain = rig.trust_domain.parse().unwrap();
-        let bundle = record["bundle"].as_str().unwrap();
-        let bundle = Bundle::from_spiffe_json(trust_domain.clone(), bundle.as_bytes()).unwrap();
-        let trust = Trust::fixed(X509BundleSet::from_iter([bundle.x509]));
-        let credentials = Credentials::from_svids(move || Some(svid.clone()));
-        let authorizer = Authorizer::issuer_of(trust_domain);
-        let tls = ClientTls::new(credentials, trust, authorizer, &Clock::system(), &Options::grpc()).unwrap();
         let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", rig.issuer_address())).unwrap();
-        Self(NodeServiceClient::new(channel.connect_with_connector(Connector::new(tls)).await.unwrap()))
+        let connector = Connector::new(node_tls(rig, agent));
+        Self(NodeServiceClient::new(channel.connect_with_connector(connector).await.unwrap()))
     }
 
     /// The entries that the issuer gives this node: path of the SPIFFE ID, and how it is asked for.
@@ -113,6 +102,18 @@ impl Rogue {
             minted_x509::Outcome::Svid(svid) => std::iter::once(svid.leaf).chain(svid.intermediates).collect(),
             minted_x509::Outcome::Refused(refused) => panic!("{refused:?}"),
         }
+    }
+
+    /// Asks for `items` X.509-SVIDs at once, all for one key, and says that nothing is as urgent; otherwise the reason why not.
+    pub(crate) async fn x509s(&mut self, entry: &Subject, key: &PublicKey, items: usize) -> Result<(), String> {
+        let item = MintX509Item {
+            request_id: vec![6; 16].into(),
+            subject: Some(entry.clone()),
+            public_key: key.spki().to_vec().into(),
+            remaining_s: 0,
+        };
+        let answer = self.0.mint_x509(MintX509Request { items: vec![item; items] }).await;
+        answer.map(|_minted| ()).map_err(|status| reason(&status))
     }
 
     /// Begins a task; otherwise the reason why not.
@@ -214,6 +215,22 @@ impl Rogue {
             minted_x509::Outcome::Refused(refused) => Err(refused.reason),
         }
     }
+}
+
+/// How an agent meets the issuer, with what lies in its state directory.
+pub(crate) fn node_tls(rig: &Rig, agent: &str) -> ClientTls {
+    let record: Value = serde_json::from_slice(&fs::read(rig.agent_dir(agent).join("node.json")).unwrap()).unwrap();
+    let key = fs::read(rig.agent_dir(agent).join("node.key")).unwrap();
+    let der = |text: &Value| base64::engine::general_purpose::STANDARD.decode(text.as_str().unwrap()).unwrap();
+    let chain: Vec<u8> = record["chain"].as_array().unwrap().iter().flat_map(der).collect();
+    let svid = X509Svid::from_der(&chain, &key).unwrap();
+    let trust_domain: TrustDomain = rig.trust_domain.parse().unwrap();
+    let bundle = record["bundle"].as_str().unwrap();
+    let bundle = Bundle::from_spiffe_json(trust_domain.clone(), bundle.as_bytes()).unwrap();
+    let trust = Trust::fixed(X509BundleSet::from_iter([bundle.x509]));
+    let credentials = Credentials::from_svids(move || Some(svid.clone()));
+    let authorizer = Authorizer::issuer_of(trust_domain);
+    ClientTls::new(credentials, trust, authorizer, &Clock::system(), &Options::grpc()).unwrap()
 }
 
 /// How a `Sync` begins.

@@ -14,6 +14,9 @@ use crate::{
     users::{Own, UserProviderConfig},
 };
 
+/// The most tasks that a node may be allowed to have open.
+const TASKS_OF_NODE: usize = 200_000;
+
 impl Settings for Config {
     fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -44,6 +47,7 @@ impl Settings for Config {
             ("limits.mint_batch", self.limits.mint_batch),
             ("limits.mint_queue", self.limits.mint_queue),
             ("tasks.per_instance", self.tasks.per_instance),
+            ("tasks.per_node", self.tasks.per_node),
             ("tasks.per_root", self.tasks.per_root),
             ("tasks.begins_per_instance", usize::try_from(self.tasks.begins_per_instance).unwrap_or(usize::MAX)),
             ("tasks.begins_per_node", usize::try_from(self.tasks.begins_per_node).unwrap_or(usize::MAX)),
@@ -53,6 +57,10 @@ impl Settings for Config {
             if limit == 0 {
                 problem(key, "is 0, so that nothing would be served".into(), "remove it to take the default");
             }
+        }
+        if self.tasks.per_node > TASKS_OF_NODE {
+            let what = format!("is more than {TASKS_OF_NODE}: a node hears of all of its tasks in one message");
+            problem("tasks.per_node", what, "set less, or use more nodes");
         }
         if !self.admin.listen.is_empty() && self.admin.listen.parse::<SocketAddr>().is_err() {
             problems.push(Problem::new("admin.listen", "is not an address", "write IP:PORT, or \"\" for none"));

@@ -37,7 +37,7 @@ impl Minter {
     /// No entry is for this token, the key may not be certified, the token was used before, or the issuer cannot issue now.
     pub async fn mint_agentless(&self, token: VerifiedToken, wish: AgentlessWish) -> Result<AgentlessIssue, Refusal> {
         // As urgent as any first use.
-        let _turn = self.admission.enter(0).await?;
+        let _turn = self.admission.enter(&token.caller.origin, 0).await?;
         let VerifiedToken { caller, used, actor } = token;
         let now = self.directory.clock().now();
         let request = AgentlessRequest { caller: &caller, spiffe_id: wish.spiffe_id.as_ref() };

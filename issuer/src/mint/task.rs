@@ -141,7 +141,7 @@ impl Minter {
             Ok(user) => user,
             Err(refusal) => return Err(self.refuse(account, refusal).await),
         };
-        let _turn = self.admission.enter(0).await?;
+        let _turn = self.admission.enter(&node.spiffe_id, 0).await?;
         let caller = Caller { now: self.directory.clock().now(), ..caller };
         let decided = self.decide(&caller, &request, user.as_ref(), &mut account);
         let (holder, task) = match decided {
@@ -233,7 +233,7 @@ impl Minter {
     /// [`Reason::TaskUnknown`] if it is not one of this node and instance, [`Reason::TaskEnded`],
     /// [`Reason::TaskSuspended`], and whatever keeps an identity from being minted.
     pub async fn renew_task(&self, node: &NodeRow, request: Request<RenewTask>) -> Result<Begun, Refusal> {
-        let _turn = self.admission.enter(0).await?;
+        let _turn = self.admission.enter(&node.spiffe_id, 0).await?;
         let facts = crate::directory::facts(node);
         let caller = Caller { facts: &facts, now: self.directory.clock().now() };
         let id = request.wanted.id;

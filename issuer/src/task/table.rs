@@ -19,8 +19,8 @@ pub(super) struct Table {
     pub(super) tasks: BTreeMap<Serial, Held>,
     pub(super) by_node: HashMap<SpiffeId, HashSet<Serial>>,
     deadlines: BTreeSet<(Timestamp, Serial)>,
-    /// Of each instance with open tasks, how many; begun ones and those that are just being begun.
-    of_instance: HashMap<InstanceId, usize>,
+    /// Of each node with open tasks, how many; begun ones and those that are just being begun.
+    counts: HashMap<SpiffeId, Counts>,
     /// Of each root with tasks below it, how many there are.
     below: HashMap<Serial, usize>,
     pub(super) watches: HashMap<SpiffeId, Weak<Watch>>,
@@ -30,13 +30,20 @@ pub(super) struct Table {
     pub(super) statuses: Statuses,
 }
 
+/// How many tasks a node has open. What an instance is called is the node's own word, and so it counts within the node.
+#[derive(Debug, Default)]
+struct Counts {
+    open: usize,
+    of_instance: HashMap<InstanceId, usize>,
+}
+
 impl Table {
     pub(super) fn new(now_ms: i64) -> Self {
         Self {
             tasks: BTreeMap::new(),
             by_node: HashMap::new(),
             deadlines: BTreeSet::new(),
-            of_instance: HashMap::new(),
+            counts: HashMap::new(),
             below: HashMap::new(),
             watches: HashMap::new(),
             silent: HashSet::new(),
@@ -62,8 +69,10 @@ impl Table {
     }
 
     pub(super) fn reserve(&mut self, task: &Task) {
+        let counts = self.counts.entry(task.node.clone()).or_default();
+        counts.open += 1;
         if let Some(instance) = task.instance() {
-            *self.of_instance.entry(instance).or_default() += 1;
+            *counts.of_instance.entry(instance).or_default() += 1;
         }
         if task.parent.is_some() {
             *self.below.entry(task.root).or_default() += 1;
@@ -79,8 +88,14 @@ impl Table {
                 }
             }
         }
-        if let Some(instance) = task.instance() {
-            one_less(&mut self.of_instance, &instance);
+        if let Some(counts) = self.counts.get_mut(&task.node) {
+            counts.open -= 1;
+            if let Some(instance) = task.instance() {
+                one_less(&mut counts.of_instance, &instance);
+            }
+            if counts.open == 0 {
+                self.counts.remove(&task.node);
+            }
         }
         if task.parent.is_some() {
             one_less(&mut self.below, &task.root);
@@ -175,10 +190,15 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn of(table: &Arc<Mutex<Table>>, task: &Arc<Task>, limits: &Limits) -> Result<Self, Refusal> {
         let mut known = table.lock();
-        let Limits { per_instance, per_root, .. } = *limits;
-        let open = task.instance().and_then(|instance| known.of_instance.get(&instance)).copied();
-        if open.unwrap_or_default() >= per_instance {
+        let Limits { per_instance, per_node, per_root, .. } = *limits;
+        let counts = known.counts.get(&task.node);
+        let of_instance = task.instance().and_then(|instance| counts?.of_instance.get(&instance)).copied();
+        if of_instance.unwrap_or_default() >= per_instance {
             let what = format!("the instance has {per_instance} open tasks already");
+            return Err(Refusal::new(Reason::TaskQuota, what));
+        }
+        if counts.is_some_and(|counts| counts.open >= per_node) {
+            let what = format!("the instances of {} have {per_node} open tasks already", task.node);
             return Err(Refusal::new(Reason::TaskQuota, what));
         }
         if task.parent.is_some() && known.below.get(&task.root).copied().unwrap_or_default() >= per_root {

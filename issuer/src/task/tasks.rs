@@ -35,6 +35,8 @@ const FORGET_EVERY: u32 = 60;
 pub struct Limits {
     /// The most tasks that one instance may have open at a time.
     pub per_instance: usize,
+    /// The most tasks that the instances of one node may have open at a time, all together.
+    pub per_node: usize,
     /// The most tasks that one root may have below it.
     pub per_root: usize,
     /// How many tasks one instance may begin a second.

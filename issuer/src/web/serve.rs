@@ -53,16 +53,8 @@ impl Web {
                 accepted = accept(self.workloads.as_mut()) => match accepted {
                     Some(connection) => {
                         let info = connection.info().clone();
-                        let Some(peer) = info.peer() else { continue };
-                        let Some(share) = self.shares.take(peer.spiffe_id()) else {
-                            tracing::warn!(spiffe_id = %peer.spiffe_id(), "closed: its workloads hold half of the connections");
-                            continue;
-                        };
                         let service = self.oauth.service(info);
-                        connections.spawn(async move {
-                            serve(connection, TowerToHyperService::new(service)).await;
-                            drop(share);
-                        });
+                        connections.spawn(serve(connection, TowerToHyperService::new(service)));
                     }
                     None => return,
                 },

@@ -45,6 +45,7 @@ pub struct Acceptor {
     tls: ServerTls,
     max_handshakes: usize,
     max_connections: usize,
+    max_of_one: usize,
     max_anonymous: usize,
 }
 
@@ -57,6 +58,7 @@ impl Acceptor {
             tls,
             max_handshakes: MAX_HANDSHAKES,
             max_connections: MAX_CONNECTIONS,
+            max_of_one: usize::MAX,
             max_anonymous: MAX_ANONYMOUS,
         }
     }
@@ -65,6 +67,13 @@ impl Acceptor {
     #[must_use]
     pub const fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections;
+        self
+    }
+
+    /// How many of these connections one SPIFFE ID has at a time; one more of it is closed. Unless this says so, as many as there are.
+    #[must_use]
+    pub const fn max_of_one(mut self, connections: usize) -> Self {
+        self.max_of_one = connections;
         self
     }
 
@@ -94,7 +103,7 @@ impl Acceptor {
 
     async fn run(self, deliver: mpsc::Sender<TlsConnection>, stop: CancellationToken) {
         let mut handshakes = Handshakes { tasks: JoinSet::new(), by_age: VecDeque::new() };
-        let places = Places::new(self.max_connections, self.max_anonymous);
+        let places = Places::new(self.max_connections, self.max_of_one, self.max_anonymous);
         loop {
             let full = handshakes.tasks.len() >= self.max_handshakes;
             let oldest_gives_way = handshakes.oldest_gives_way_at();

@@ -20,6 +20,7 @@ enum Rule {
     OneOf(Arc<HashSet<SpiffeId>>),
     MemberOf(TrustDomain),
     IssuerOf(TrustDomain),
+    NodeOf(TrustDomain),
     Matcher(Arc<dyn Fn(&SpiffeId) -> bool + Send + Sync>),
 }
 
@@ -53,6 +54,12 @@ impl Authorizer {
         Self(Rule::IssuerOf(trust_domain))
     }
 
+    /// The nodes of this trust domain: `spiffe://T/mayfly/node/<attestor>/<id>`, a namespace that no entry can name.
+    #[must_use]
+    pub const fn node_of(trust_domain: TrustDomain) -> Self {
+        Self(Rule::NodeOf(trust_domain))
+    }
+
     /// The peers for which `allow` says yes. It is asked during the handshake and must not block.
     pub fn matcher(allow: impl Fn(&SpiffeId) -> bool + Send + Sync + 'static) -> Self {
         Self(Rule::Matcher(Arc::new(allow)))
@@ -67,6 +74,7 @@ impl Authorizer {
             Rule::OneOf(ids) => ids.contains(id),
             Rule::MemberOf(trust_domain) => id.is_member_of(trust_domain),
             Rule::IssuerOf(trust_domain) => id.is_member_of(trust_domain) && names_an_issuer(id),
+            Rule::NodeOf(trust_domain) => id.is_member_of(trust_domain) && names_a_node(id),
             Rule::Matcher(allow) => allow(id),
         }
     }
@@ -91,6 +99,7 @@ impl fmt::Debug for Authorizer {
             Rule::OneOf(ids) => write!(f, "one_of({} ids)", ids.len()),
             Rule::MemberOf(trust_domain) => write!(f, "member_of({trust_domain})"),
             Rule::IssuerOf(trust_domain) => write!(f, "issuer_of({trust_domain})"),
+            Rule::NodeOf(trust_domain) => write!(f, "node_of({trust_domain})"),
             Rule::Matcher(_) => f.write_str("matcher(..)"),
         }
     }
@@ -99,6 +108,12 @@ impl fmt::Debug for Authorizer {
 /// `/mayfly/issuer/<name>`, with exactly one segment for the name.
 fn names_an_issuer(id: &SpiffeId) -> bool {
     id.path().strip_prefix("/mayfly/issuer/").is_some_and(|name| !name.is_empty() && !name.contains('/'))
+}
+
+/// `/mayfly/node/<attestor>/<id>`, with exactly one segment for each.
+fn names_a_node(id: &SpiffeId) -> bool {
+    let name = id.path().strip_prefix("/mayfly/node/").and_then(|name| name.split_once('/'));
+    name.is_some_and(|(attestor, id)| !attestor.is_empty() && !id.is_empty() && !id.contains('/'))
 }
 
 #[cfg(test)]
@@ -134,6 +149,22 @@ mod tests {
             "spiffe://other/mayfly/issuer/one",
         ] {
             assert!(!issuers.allows(&id(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_two_segments_below_the_reserved_path_name_a_node() {
+        let nodes = Authorizer::node_of("td".parse().unwrap());
+        assert!(nodes.allows(&id("spiffe://td/mayfly/node/join_token/1")));
+        for other in [
+            "spiffe://td/mayfly/node/join_token",
+            "spiffe://td/mayfly/node/join_token/1/more",
+            "spiffe://td/mayfly/issuer/one",
+            "spiffe://td/x/mayfly/node/join_token/1",
+            "spiffe://td/workload",
+            "spiffe://other/mayfly/node/join_token/1",
+        ] {
+            assert!(!nodes.allows(&id(other)), "{other}");
         }
     }
 

@@ -9,6 +9,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::TlsConnection;
+use super::shares::{Share, Shares};
+use crate::id::SpiffeId;
 
 /// How long one of them lasts: enough to attest, or to be issued something, once.
 const ANONYMOUS_LASTS: Duration = Duration::from_secs(30);
@@ -16,13 +18,18 @@ const ANONYMOUS_LASTS: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A connection's place; free again when it is dropped.
-pub(super) type Place = Arc<OwnedSemaphorePermit>;
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+    _share: Option<Share>,
+}
 
 /// Places for connections. An anonymous connection lasts 30 s; when their places are taken, the oldest gives way once it
 /// is 2 s old.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     known: Arc<Semaphore>,
+    shares: Shares,
     anonymous: Arc<Semaphore>,
     by_age: Arc<Mutex<VecDeque<Anonymous>>>,
 }
@@ -35,20 +42,17 @@ struct Anonymous {
 }
 
 impl Places {
-    /// So many for peers that showed a certificate, and for those that did not.
-    pub(super) fn new(known: usize, anonymous: usize) -> Self {
+    /// So many for peers that showed a certificate, of which each SPIFFE ID has at most `share`, and for those that did not.
+    pub(super) fn new(known: usize, share: usize, anonymous: usize) -> Self {
         let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-        Self { known: places(known), anonymous: places(anonymous), by_age: Arc::default() }
+        Self { known: places(known), shares: Shares::new(share), anonymous: places(anonymous), by_age: Arc::default() }
     }
 
     /// Gives a connection its place; none: there is none.
     pub(super) async fn take<S>(&self, connection: TlsConnection<S>) -> Option<TlsConnection<S>> {
-        if connection.info().peer().is_some() {
-            let place = Arc::clone(&self.known).try_acquire_owned().ok();
-            if place.is_none() {
-                tracing::warn!("a connection was closed: all places are taken");
-            }
-            return place.map(|place| connection.with_place(Arc::new(place)));
+        if let Some(peer) = connection.info().peer() {
+            let place = self.known(peer.spiffe_id())?;
+            return Some(connection.with_place(place));
         }
         let place = Arc::new(self.anonymous().await?);
         let (since, close) = (Instant::now(), connection.info().close().clone());
@@ -56,7 +60,19 @@ impl Places {
         by_age.retain(|other| other.place.strong_count() > 0);
         by_age.push_back(Anonymous { since, close, place: Arc::downgrade(&place) });
         drop(by_age);
-        Some(connection.ends_within(ANONYMOUS_LASTS).with_place(place))
+        Some(connection.ends_within(ANONYMOUS_LASTS).with_place(Place { _permit: place, _share: None }))
+    }
+
+    fn known(&self, who: &SpiffeId) -> Option<Place> {
+        let Some(share) = self.shares.take(who) else {
+            tracing::warn!(spiffe_id = %who, "a connection was closed: its peer has as many as it may");
+            return None;
+        };
+        let Ok(permit) = Arc::clone(&self.known).try_acquire_owned() else {
+            tracing::warn!("a connection was closed: all places are taken");
+            return None;
+        };
+        Some(Place { _permit: Arc::new(permit), _share: Some(share) })
     }
 
     async fn anonymous(&self) -> Option<OwnedSemaphorePermit> {

@@ -72,6 +72,7 @@ impl Issuer {
     async fn started() -> Self {
         let mut rig = Rig::started(&[
             ("tasks.per_instance", "1000000"),
+            ("tasks.per_node", "200000"),
             ("tasks.per_root", "1000000"),
             ("tasks.begins_per_instance", "1000000"),
             ("tasks.begins_per_node", "1000000"),

@@ -1,9 +1,9 @@
-//! Nobody holds every connection: the workloads of one SPIFFE ID have at most half of them.
+//! Nobody holds every connection: one SPIFFE ID has at most so many of them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mayfly_sdk::SpiffeId;
-use parking_lot::Mutex;
+use crate::id::SpiffeId;
 
 /// Who holds how many. Shared by its clones.
 #[derive(Debug, Clone)]
@@ -20,26 +20,30 @@ pub(super) struct Share {
 }
 
 impl Shares {
-    /// Of so many connections.
-    pub(super) fn of(connections: usize) -> Self {
-        Self { most: connections.div_ceil(2), held: Arc::default() }
+    /// At most so many for each SPIFFE ID.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, held: Arc::default() }
     }
 
-    /// A place for one more; none if this SPIFFE ID has its half.
+    /// A place for one more; none if this SPIFFE ID has as many as it may.
     pub(super) fn take(&self, who: &SpiffeId) -> Option<Share> {
-        let mut held = self.held.lock();
+        let mut held = self.held();
         let count = held.entry(who.clone()).or_default();
-        if *count >= self.most {
+        if *count >= self.most.max(1) {
             return None;
         }
         *count += 1;
         Some(Share { of: self.clone(), who: who.clone() })
     }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<SpiffeId, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut held = self.of.held.lock();
+        let mut held = self.of.held();
         if let Some(count) = held.get_mut(&self.who) {
             *count -= 1;
             if *count == 0 {
@@ -54,8 +58,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_spiffe_id_has_half_of_the_places_and_gives_them_back() {
-        let shares = Shares::of(3);
+    fn one_spiffe_id_has_its_share_of_the_places_and_gives_them_back() {
+        let shares = Shares::new(2);
         let [one, other] = ["spiffe://example.org/one", "spiffe://example.org/other"].map(|id| id.parse().unwrap());
         let mut held: Vec<_> = (0..2).map(|_| shares.take(&one).unwrap()).collect();
         assert!(shares.take(&one).is_none());
@@ -63,6 +67,6 @@ mod tests {
         held.pop();
         held.push(shares.take(&one).unwrap());
         drop((held, others));
-        assert!(shares.held.lock().is_empty());
+        assert!(shares.held().is_empty());
     }
 }
