@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, StatusCode};
@@ -12,6 +13,10 @@ use super::{Pass, Presents};
 use crate::reason::{Reason, Refusal};
 use crate::time::Clock;
 use crate::tls::{Authorizer, ClientTls, Options};
+
+/// How long connections for passes that are bound to none are used: the certificate of their server ends, and what is trusted
+/// changes, and nobody looks at either again while a connection lasts. For other passes the SVID says it.
+const LONGEST_UNBOUND: Duration = Duration::from_mins(5);
 
 /// A client that presents, with each call, the token of the moment, over a connection with the SVID that it is bound to. When that is
 /// replaced, new calls go over new connections, and those that run finish on the old ones.
@@ -25,7 +30,15 @@ pub struct TaskHttp<P> {
     servers: Authorizer,
     clock: Clock,
     builder: Client,
-    open: Mutex<Option<([u8; 32], Client)>>,
+    open: Mutex<Option<Open>>,
+}
+
+/// The connections of one kind of pass.
+struct Open {
+    of: [u8; 32],
+    client: Client,
+    /// By the monotonic clock.
+    since: Duration,
 }
 
 /// Why a call was not answered.
@@ -62,12 +75,17 @@ impl<P: Presents> TaskHttp<P> {
         Ok(Self { presents, unbound: None, servers, clock, builder, open: Mutex::default() })
     }
 
-    /// Calls servers with tokens that are good over any connection: over these.
+    /// Calls servers with tokens that are good over any connection: over these, and over new ones every 5 minutes, so that what is
+    /// trusted then counts.
     ///
     /// # Errors
     /// `tls_setup`.
     pub fn over(presents: P, tls: ClientTls) -> Result<Self, Refusal> {
-        Ok(Self { unbound: Some(tls), ..Self::new(presents, Authorizer::one_of([]))? })
+        Self::over_by(presents, tls, Clock::system())
+    }
+
+    pub(super) fn over_by(presents: P, tls: ClientTls, clock: Clock) -> Result<Self, Refusal> {
+        Ok(Self { unbound: Some(tls), ..Self::by(presents, Authorizer::one_of([]), clock)? })
     }
 
     /// Begins a GET for [`TaskHttp::send`]. A builder's own `send` reaches nobody.
@@ -122,15 +140,17 @@ impl<P: Presents> TaskHttp<P> {
     /// The connections that belong to this pass.
     fn client(&self, pass: &Pass) -> Result<Client, Refusal> {
         let key = pass.connection_key();
+        let now = self.clock.monotonic();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, client)) = open.as_ref().filter(|(of, _)| *of == key) {
-            return Ok(client.clone());
+        let lasts = |open: &&Open| pass.svid().is_some() || now.saturating_sub(open.since) < LONGEST_UNBOUND;
+        if let Some(open) = open.as_ref().filter(|open| open.of == key).filter(lasts) {
+            return Ok(open.client.clone());
         }
         let made = match (&self.unbound, pass.svid()) {
             (Some(tls), None) => client(tls)?,
             _ => client(&pass.client_tls(self.servers.clone(), &self.clock, &options())?)?,
         };
-        *open = Some((key, made.clone()));
+        *open = Some(Open { of: key, client: made.clone(), since: now });
         Ok(made)
     }
 }

@@ -14,7 +14,7 @@ use tonic::transport::Server;
 use tower::service_fn;
 
 use super::*;
-use crate::client::{TaskChannel, TaskHttp};
+use crate::client::{Pass, Presents, TaskChannel, TaskHttp};
 use crate::guard::Listener;
 use crate::task::{Binding, TaskClaims};
 use crate::tls::{
@@ -169,6 +169,54 @@ async fn no_call_is_refused_while_token_and_certificate_are_swapped_under_load()
         call.unwrap();
     }
     assert_eq!(doors.seen(), (0, 0));
+}
+
+/// Always the same token, which is good over any connection.
+struct Unbound(Arc<Pass>);
+
+impl Presents for Unbound {
+    async fn present(&self) -> Result<Arc<Pass>, Refusal> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    async fn after(&self, _refused: &Pass) -> Option<Arc<Pass>> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_connection_for_unbound_tokens_does_not_outlive_what_is_trusted_for_long() {
+    let world = World::new();
+    let (address, incoming) = world.listen(&Options::default().alpn(["http/1.1"])).await;
+    let mut servers = JoinSet::new();
+    servers.spawn(async move {
+        let service = Router::new().fallback(|| async {}).into_make_service_with_connect_info::<PeerInfo>();
+        ::axum::serve(Listener::new(incoming), service).await.unwrap();
+    });
+    let url = format!("https://{address}");
+    let own = world.instance();
+    let chain = [&own.der, &world.domain.intermediate.der].map(|der| CertificateDer::from(der.clone()));
+    let key = certified_key(chain.to_vec(), &own.private_key()).unwrap();
+    let trusted = Arc::new(arc_swap::ArcSwap::from_pointee(world.domain.bundles.clone()));
+    let tls = crate::tls::ClientTls::new(
+        Credentials::from_fn(move || Some(Arc::clone(&key))),
+        Trust::following(Arc::clone(&trusted)),
+        Authorizer::exact(SERVER.parse().unwrap()),
+        &world.clock,
+        &Options::default().alpn(["http/1.1"]),
+    )
+    .unwrap();
+    let token = crate::client::BearerToken::new("a-token".to_owned(), NOW, NOW.saturating_add(Ttl::from_s(3600)));
+    let (clock, hand) = Clock::manual(NOW);
+    let http = TaskHttp::over_by(Unbound(Arc::new(Pass::unbound(token))), tls, clock).unwrap();
+    let call = async || http.send(http.get(&url)).await.map(|answer| answer.status());
+    assert_eq!(call().await.unwrap(), StatusCode::OK);
+    // Nobody is trusted any more, and the connection is there still.
+    trusted.store(Arc::new(crate::bundle::X509BundleSet::new()));
+    hand.advance(Duration::from_secs(299));
+    assert_eq!(call().await.unwrap(), StatusCode::OK);
+    hand.advance(Duration::from_secs(1));
+    assert!(call().await.is_err());
 }
 
 #[tokio::test]
