@@ -76,6 +76,11 @@ impl SettingsArgs {
         Ok((file, settings))
     }
 
+    /// The settings, for a command that works on what is the daemon's while that does not run.
+    pub(crate) fn read<D: Daemon>(&self) -> Result<D, Failure> {
+        Ok(self.load::<D>()?.1)
+    }
+
     /// `mayfly <daemon> check`.
     pub(crate) fn check<D: Daemon>(&self, out: Out) -> Result<(), Failure> {
         let (file, settings) = self.load::<D>()?;

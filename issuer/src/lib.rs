@@ -12,6 +12,7 @@
 // What an operator sets, and how the parts are put together.
 pub mod config;
 mod issuer;
+mod restored;
 
 // What people say who may have which identity.
 pub mod registry;
@@ -44,3 +45,4 @@ pub mod web;
 
 pub use config::Config;
 pub use issuer::{RunError, run};
+pub use restored::restored;

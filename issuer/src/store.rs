@@ -177,6 +177,12 @@ impl Store {
         Ok((Self(Arc::new(shared)), loaded))
     }
 
+    /// Whether there is a store in this directory.
+    #[must_use]
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(connection::FILE).is_file()
+    }
+
     /// Makes records durable. They share one commit with whatever else waits; once this is `Ok`, what they record may
     /// be released.
     ///
@@ -331,12 +337,13 @@ impl Store {
         self.work_then(refusal, self.0.forget_at.left_by(|()| ())).await
     }
 
-    /// Begins a new epoch, after the store was restored from a backup: no revision of the old one is resumed from.
+    /// Begins a new epoch, after the store was restored from a backup: no revision of the old one is resumed from. It is `least`
+    /// or a later one: a backup that is restored twice knows nothing of the first time.
     ///
     /// # Errors
     /// The disk's.
-    pub async fn begin_epoch(&self, records: Vec<Record>) -> Result<Revision, StoreError> {
-        self.work(BeginEpoch { records }).await
+    pub async fn begin_epoch(&self, least: u64, records: Vec<Record>) -> Result<Revision, StoreError> {
+        self.work(BeginEpoch { least, records }).await
     }
 
     /// Answers what was asked before, refuses what comes after, and closes the database.

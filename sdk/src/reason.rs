@@ -276,7 +276,7 @@ reasons! {
     /// The disk of the store fails.
     StoreUnavailable = "store_unavailable", Operator, Later, "check the disk and the permissions of the issuer's state directory; nothing is issued until a write succeeds";
     /// The store holds something that cannot be read.
-    StoreCorrupt = "store_corrupt", Operator, No, "stop the issuer and restore its state directory from a backup";
+    StoreCorrupt = "store_corrupt", Operator, No, "stop the issuer, restore its state directory from a backup, and run `mayfly issuer restored` before you start it again";
     /// The store is ahead of the issuer's memory.
     StoreDiverged = "store_diverged", Operator, Later, "restart the issuer, so that it reads its store again";
     /// Another process has the store open.

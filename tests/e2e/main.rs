@@ -21,6 +21,7 @@ mod metrics;
 mod newcomer;
 mod policies;
 mod remote_admin;
+mod restored;
 mod rogue;
 mod rotation;
 mod silence;

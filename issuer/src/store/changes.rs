@@ -141,6 +141,8 @@ pub(super) async fn load(
 /// Begins a new epoch: whoever holds a revision of the old one needs a snapshot, and no number of the old one comes
 /// back with another meaning. For a store that was restored from a backup.
 pub(super) struct BeginEpoch {
+    /// The epoch is not below this one: the same backup may have been restored before.
+    pub(super) least: u64,
     pub(super) records: Vec<Record>,
 }
 
@@ -148,7 +150,7 @@ impl Work for BeginEpoch {
     type Answer = Revision;
 
     async fn run(self, tx: &mut Tx<'_>) -> Result<Revision, StoreError> {
-        tx.head.revision = Revision { epoch: tx.head.revision.epoch + 1, n: 0 };
+        tx.head.revision = Revision { epoch: (tx.head.revision.epoch + 1).max(self.least), n: 0 };
         sqlx::query("DELETE FROM changes WHERE trust_domain = $1")
             .bind(tx.trust_domain)
             .execute(&mut *tx.connection)

@@ -22,7 +22,7 @@ pub(super) type Row = sqlx::sqlite::SqliteRow;
 
 /// The schema that this build writes.
 const SCHEMA: i64 = 7;
-const FILE: &str = "store.db";
+pub(super) const FILE: &str = "store.db";
 const LOCK_FILE: &str = "store.lock";
 const PAGE_BYTES: u64 = 4096;
 /// Frames in the log before they are copied into the database: 16 MiB, so that a busy issuer syncs the database rarely.

@@ -174,14 +174,16 @@ async fn the_history_names_what_each_change_touched(place: Place) {
 async fn a_new_epoch_forgets_the_history_and_counts_anew(place: Place) {
     let (store, _) = place.open().await;
     put(&store, "a").await;
-    assert_eq!(store.begin_epoch(vec![place.record(Kind::EpochBegun)]).await.unwrap(), Revision { epoch: 2, n: 0 });
+    let records = vec![place.record(Kind::EpochBegun)];
+    assert_eq!(store.begin_epoch(0, records).await.unwrap(), Revision { epoch: 2, n: 0 });
     assert_eq!(put(&store, "b").await.revision, Revision { epoch: 2, n: 1 });
-    let (_store, loaded) = place.reopen(store).await;
+    let (store, loaded) = place.reopen(store).await;
     assert_eq!(loaded.revision, Revision { epoch: 2, n: 1 });
     assert_eq!(loaded.history.floor, Revision { epoch: 2, n: 0 });
     let issuances: std::collections::HashSet<_> =
         loaded.entries.all().await.unwrap().iter().map(|row| row.issuance).collect();
     assert_eq!(issuances.len(), 2, "the two first changes of two epochs");
+    assert_eq!(store.begin_epoch(1000, Vec::new()).await.unwrap(), Revision { epoch: 1000, n: 0 });
 }
 
 async fn a_change_of_many_entries_is_one_revision(place: Place) {
