@@ -278,7 +278,7 @@ class Crate:
             put(self.tree / name, Source(self.root / name, name, self.mutants, self.left_out).text)
 
     def cargo(self, *arguments):
-        command = ["cargo", *arguments, "-p", self.package, "--lib", "--locked", "--message-format=json", "--quiet"]
+        command = ["cargo", *arguments, "-p", self.package, "--lib", "--all-features", "--locked", "--message-format=json", "--quiet"]
         done = subprocess.run(command, cwd=self.tree, capture_output=True, text=True)
         messages = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         return done, messages

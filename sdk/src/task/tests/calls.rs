@@ -57,11 +57,13 @@ fn whatever_a_detail_limits_a_call_must_name() {
 
 #[test]
 fn what_is_limited_can_be_read() {
-    let tool = json!({"type": "mcp_tool", "tool": "t", "locations": ["a"], "datatypes": [], "identifier": "i", "constraints": {"n": {"exact": 1}}});
+    let tool = json!({"type": "mcp_tool", "tool": "t", "locations": ["a"], "actions": ["call"], "datatypes": [], "identifier": "i", "constraints": {"n": {"exact": 1}}});
     let grant = grant(&json!({"audience": FILES, "authorization_details": [tool]}));
     let Some(Detail::Tool(tool)) = grant.details().first() else { panic!("no tool") };
     let at = tool.resource();
-    assert_eq!((at.locations().map(|list| list.contains("a")), at.actions()), (Some(true), None));
+    assert_eq!(tool.name(), "t");
+    assert_eq!(at.locations().map(|list| list.contains("a")), Some(true));
+    assert_eq!(at.actions().map(|list| list.contains("call")), Some(true));
     assert_eq!((at.datatypes().map(BTreeSet::len), at.identifier()), (Some(0), Some("i")));
     assert_eq!(tool.constraints().keys().collect::<Vec<_>>(), ["n"]);
 }
